@@ -1,0 +1,44 @@
+"""Build table of the compiled modules; all other metadata is in pyproject.toml."""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+# module -> C files of cython_ext/core linked into it
+EXTENSIONS = {
+    "_spectrum": ["spectrum.c"],
+    "_frame": ["crc32c.c", "shuffle.c"],
+    "_closure": ["closure.c", "sizer.c"],
+    "_thermal": ["policy.c"],
+}
+
+C_FLAGS = ["-O2", "-g0", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
+SANITIZE_FLAGS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
+
+# SPECTRAL_ALLOC_SANITIZE=1 builds with the address and undefined-behaviour sanitizers (see `make sanitize`).
+sanitize = os.environ.get("SPECTRAL_ALLOC_SANITIZE") == "1"
+compile_flags = C_FLAGS + (SANITIZE_FLAGS + ["-DSA_DEBUG=2"] if sanitize else [])
+link_flags = ["-fsanitize=address,undefined"] if sanitize else []
+
+extensions = [
+    Extension(
+        f"spectral_alloc.{name}",
+        [f"cython_ext/{name}.pyx", *(f"cython_ext/core/{source}" for source in sources)],
+        include_dirs=["cython_ext/core"],
+        depends=[f"cython_ext/core/{header}" for header in sorted(os.listdir("cython_ext/core")) if header.endswith(".h")],
+        extra_compile_args=compile_flags,
+        extra_link_args=link_flags,
+    )
+    for name, sources in EXTENSIONS.items()
+    if os.path.exists(f"cython_ext/{name}.pyx")
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        include_path=["cython_ext"],
+        build_dir="build/sanitize" if sanitize else "build/cython",
+        compiler_directives={"language_level": 3, "embedsignature": True, "binding": True},
+    )
+)

@@ -1,0 +1,1 @@
+"""A dict that outgrows RAM and stays a dict."""
