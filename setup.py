@@ -9,6 +9,7 @@ from setuptools import Extension, setup
 EXTENSIONS = {
     "_spectrum": ["spectrum.c"],
     "_frame": ["crc32c.c", "shuffle.c"],
+    "_frame_stats": [],
     "_closure": ["closure.c", "sizer.c"],
     "_cell": ["policy.c"],
     "_ledger": ["policy.c"],
