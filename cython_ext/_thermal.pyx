@@ -17,7 +17,7 @@ re-enter any method: it only ever runs before a look-up or after the last change
 Cost: a hit is dict's own look-up and about twelve instructions more.
 """
 cimport cython
-from cpython.dict cimport PyDict_Clear, PyDict_GetItemWithError, PyDict_Next, PyDict_SetItem, PyDict_Size
+from cpython.dict cimport PyDict_Clear, PyDict_Contains, PyDict_GetItemWithError, PyDict_Next, PyDict_SetItem, PyDict_Size
 from cpython.object cimport PyTypeObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport PyObject
@@ -109,6 +109,10 @@ cdef class DictCore(dict):
                     self.tick_slow(<Cell>found)
                 return value
         return self.value_slow(key, <object>found)
+
+    def __contains__(self, key):
+        # dict publishes this one as a method, which would give subclasses written in Python a slow slot.
+        return PyDict_Contains(self, key)
 
     cdef object missing_slow(self, key):
         """Nothing was found: a subclass may have __missing__."""

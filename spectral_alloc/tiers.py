@@ -44,6 +44,7 @@ WARM_SHARE = 0.5  # of the bytes that values and frames may take
 BATCH_BYTES = 256 << 10  # frames written to disk in one call
 SLACK_BYTES = 64 << 10  # a relief frees this much more than it must, so that not every write needs one
 SLACK_SHARE = 1 / 64  # ... but no more than this part of the limit
+SAMPLE_SHARE = 1 / 32  # of the limit, for samples and dictionaries of the codec
 SWEEP_CELLS = 4096  # weighed again at each pulse while the process grows faster than the ledger
 SWEEP_GROWTH_BYTES = 32 << 20
 SLOW_READS_KEPT = 1024
@@ -87,7 +88,9 @@ class Tiers:
     def __init__(self, ledger: "Ledger", settings: Settings, store: ColdStore | None = None) -> None:
         self.ledger = ledger
         self.settings = settings
-        self.codec = FrameCodec(settings.codec)
+        samples = min(SAMPLE_BYTES_MAX, int(ledger.value_bytes_allowed * SAMPLE_SHARE))
+        # What the codec keeps to train its dictionaries counts against the limit, so a small dict must keep little.
+        self.codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
         self.store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
         self.events: Counter[str] = Counter()
         self.slow_read_seconds: deque[float] = deque(maxlen=SLOW_READS_KEPT)
