@@ -8,7 +8,7 @@
  * and the three are XORed: a carry-less product per shift portable   | b0 b1 b2 b3 b4 b5 b6 b7 |         XOR
  * of eight table entries, one slice per byte
  *
- * Invariants (tests/test_frame.py checks both):
+ * Invariants (tests/test_crc32c.py checks both):
  *   1. sa_crc32c and sa_crc32c_portable agree on every length, alignment and starting value.
  *   2. sa_crc32c(sa_crc32c(0, a), b) is the checksum of a followed by b; that of "123456789" is 0xE3069283.
  *

@@ -6,7 +6,7 @@
  *   in    | a0 a1 a2 a3 | b0 b1 b2 b3 | c0 c1 c2 c3 | tail |       item size 4, 3 items
  *   out   | a0 b0 c0 | a1 b1 c1 | a2 b2 c2 | a3 b3 c3 | tail |     4 planes of 3 bytes
  *
- * Invariants (tests/test_frame.py checks both):
+ * Invariants (tests/test_shuffle.py checks both):
  *   1. sa_unshuffle undoes sa_shuffle for every length and every item size >= 1.
  *   2. The vector and the portable way give the same bytes.
  *
