@@ -13,6 +13,7 @@ cdef extern from "closure.h":
         SA_PLAIN
         SA_HAS_BUFFERS
         SA_CYCLIC
+        SA_RAN_PYTHON
 
     ctypedef struct sa_verdict:
         int32_t status

@@ -43,7 +43,8 @@ enum {
     SA_FLAT = 1,        /* deeply immutable: cannot have changed since it was last serialised */
     SA_PLAIN = 2,       /* only types that pickle's C code writes itself: pickle.dumps(protocol=5) is exact */
     SA_HAS_BUFFERS = 4, /* holds an array or bytearray large enough for an out-of-band buffer */
-    SA_CYCLIC = 8       /* the root refers to itself */
+    SA_CYCLIC = 8,      /* the root refers to itself */
+    SA_RAN_PYTHON = 16  /* a type was classified: check that the entry still holds the root before relying on this */
 };
 
 typedef struct sa_verdict {
@@ -79,5 +80,8 @@ struct sa_closure_api {
     Py_ssize_t (*size_estimate)(PyObject *value, int node_limit); /* bytes; see sizer.h */
     Py_ssize_t (*size_key)(PyObject *key);                        /* bytes; see sizer.h */
 };
+
+/* Fill the table that the capsule points to. */
+void sa_closure_fill_api(sa_closure_api *api, sa_rules *rules);
 
 #endif
