@@ -130,9 +130,9 @@ def test_quantizer_equals_bisection_for_any_bands(bands: set[float], asked: list
     assert quantizer.nearest(t).tolist() == [position_by_bisection(sorted_bands, value) for value in t]
 
 
-@pytest.mark.parametrize("far", [1e6, 1e300])
-def test_crowded_bands_are_bisected(far: float) -> None:
-    """A thousand bands one ulp apart and one far away share a bucket, and are told apart none the less."""
+@pytest.mark.parametrize("far", [[1e6], [1e300], [800.0, 1e6]])  # 800: nearest to a t of the crowded bucket
+def test_crowded_bands_are_bisected(far: list[float]) -> None:
+    """A thousand bands one ulp apart share a bucket, and are told apart from each other and from the next."""
     crowd = 100.0 + numpy.arange(1000) * math.ulp(100.0)
     bands = numpy.append(crowd, far)
     quantizer = Quantizer(bands)
