@@ -88,7 +88,7 @@ class Tiers:
     def __init__(self, ledger: "Ledger", settings: Settings, store: ColdStore | None = None) -> None:
         self.ledger = ledger
         self.settings = settings
-        samples = min(SAMPLE_BYTES_MAX, int(ledger.value_bytes_allowed * SAMPLE_SHARE))
+        samples = int(ledger.value_bytes_allowed * SAMPLE_SHARE)
         # What the codec keeps to train its dictionaries counts against the limit, so a small dict must keep little.
         self.codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
         self.store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
