@@ -16,7 +16,6 @@ import ipaddress
 import pathlib
 import re
 import sys
-import threading
 import types
 import typing
 import uuid
@@ -387,7 +386,6 @@ class Registered(NamedTuple):
 
 
 _registered: dict[type, Registered] = {}
-_registering = threading.Lock()
 
 
 def registered(cls: type) -> Registered | None:
@@ -437,8 +435,9 @@ def register_type(
     if size is not None and size < 0:
         raise ValueError(f"register_type({cls.__qualname__}): size is {size}, but must be 0 bytes or more")
     rule = _atom_rule(cls) if atom else _own_reducer_rule(cls)
-    with _registering:
-        _registered[cls] = Registered((*rule[:3], rule[3], size or 0), reduce, restore)
+    try:
+        _registered[cls] = Registered((*rule[:4], size or 0), reduce, restore)
+    finally:
         _closure.forget_rules()
 
 

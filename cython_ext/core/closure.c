@@ -36,7 +36,6 @@ _Static_assert(_Alignof(max_align_t) > TAG_ALL, "tags fit below the alignment of
 enum {
     CYCLE_BUDGET = 4096,        /* objects looked at for a reference back to a root that somebody may hold */
     CYCLE_BREADTH = 1 << 16,    /* containers kept waiting meanwhile */
-    BUFFER_BYTES = 1024,        /* see SA_HAS_BUFFERS */
     OPAQUE_NODES = 16           /* looked at to estimate a leaf with hidden parts */
 };
 
@@ -372,7 +371,7 @@ static outcome list_ndarray(sa_closure *walker, PyObject *object)
         return pinned(walker, SA_REASON_DTYPE);
     }
     if ((array->flags & SA_NDARRAY_OWNS_DATA) && array->base == NULL) {
-        if (sa_ndarray_data_bytes(array) >= BUFFER_BYTES) {
+        if (sa_ndarray_data_bytes(array) >= SA_BUFFER_BYTES) {
             walker->flags |= SA_HAS_BUFFERS;
         }
         return GO_ON;
@@ -390,7 +389,7 @@ static outcome list_buffer(sa_closure *walker, PyObject *object, const sa_rule *
     Py_ssize_t bytes = rule->body == SA_BODY_BYTEARRAY
                            ? Py_SIZE(object)
                            : Py_SIZE(object) * ((const sa_array *)object)->description->item_bytes;
-    if (bytes >= BUFFER_BYTES) {
+    if (bytes >= SA_BUFFER_BYTES) {
         walker->flags |= SA_HAS_BUFFERS;
     }
     return GO_ON;
