@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 EXTENSIONS = {
     "_spectrum": ["spectrum.c"],
     "_frame": ["crc32c.c", "shuffle.c"],
-    "_closure": ["closure.c", "rules.c", "set_order.c", "instance.c", "sizer.c"],
+    "_closure": ["closure.c", "reach.c", "listing.c", "rules.c", "set_order.c", "instance.c", "sizer.c"],
     "_thermal": ["policy.c"],
 }
 

@@ -88,7 +88,7 @@ def _pin(reason: str) -> Rule:
 _LEAF: Final[Rule] = (BODY_LEAF, RULE_VALUE, HASH_STABLE, None)
 _PLAIN_LEAF: Final[Rule] = (BODY_LEAF, RULE_VALUE | RULE_PLAIN, HASH_STABLE, None)
 _OPAQUE_LEAF: Final[Rule] = (BODY_LEAF, RULE_VALUE | RULE_OPAQUE, HASH_STABLE, None)
-_SHARED: Final[Rule] = (BODY_SHARED, 0, HASH_STABLE, None)
+_SHARED: Final[Rule] = (BODY_SHARED, RULE_VALUE, HASH_STABLE, None)
 
 # Types whose rule does not depend on how their class is written: all are known exactly, none is a user's class.
 _EXACT: Final[dict[type, Rule]] = {
@@ -136,8 +136,8 @@ _EXACT: Final[dict[type, Rule]] = {
     types.UnionType: _SHARED,
     type(str.upper): _SHARED,  # method descriptors live as long as their class
     type(str.__len__): _SHARED,
-    types.FunctionType: (BODY_FUNCTION, 0, HASH_STABLE, None),
-    types.BuiltinFunctionType: (BODY_BUILTIN, 0, HASH_STABLE, None),
+    types.FunctionType: (BODY_FUNCTION, RULE_VALUE, HASH_STABLE, None),
+    types.BuiltinFunctionType: (BODY_BUILTIN, RULE_VALUE, HASH_STABLE, None),
 }
 
 # Why the values of frequent other types stay HOT; any type not named here is refused by a general sentence.
