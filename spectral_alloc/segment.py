@@ -15,34 +15,26 @@ __all__ = ["Segment"]
 
 
 class Segment:
-    """One file and its accounts; the fd is closed when the last reader has let go of the object."""
+    """One new file and its accounts; it is closed when the last reader has let go of the object."""
 
-    __slots__ = (
-        "capacity_bytes",
-        "dead_bytes",
-        "end_bytes",
-        "fd",
-        "file_system",
-        "number",
-        "path",
-        "torn",
-        "waste_bytes",
-    )
+    # What the destructor sees if Ctrl-C strikes before the file is open.
+    fd = -1
 
-    def __init__(self, number: int, path: str, fd: int, capacity_bytes: int, file_system: FileSystem) -> None:
+    def __init__(self, number: int, path: str, capacity_bytes: int, file_system: FileSystem) -> None:
         self.number = number
         self.path: str | None = path
-        self.fd = fd
         self.file_system = file_system
         self.capacity_bytes = capacity_bytes
         self.end_bytes = 0
         self.dead_bytes = 0
         self.waste_bytes = 0
         self.torn = False
+        self.fd = file_system.create(path)
 
     def __del__(self) -> None:
-        with suppress(OSError):
-            self.file_system.close(self.fd)
+        if self.fd >= 0:
+            with suppress(OSError):
+                self.file_system.close(self.fd)
 
     @property
     def file_bytes(self) -> int:

@@ -86,10 +86,12 @@ class SpillDirectory:
     []
     """
 
+    # What the destructor sees if Ctrl-C strikes before there is a lock.
+    _lock_fd = -1
+
     def __init__(self, parent: str, file_system: FileSystem) -> None:
         self._file_system = file_system
         self._process_id = os.getpid()
-        self._lock_fd = -1
         self.removed = False
         sweep(parent, file_system)
         for _ in range(CREATE_ATTEMPTS):
@@ -97,6 +99,11 @@ class SpillDirectory:
             if self._create():
                 return
         raise OSError(errno.EBUSY, "cannot create a private directory that stays", parent)
+
+    def __del__(self) -> None:
+        # Without its lock, a directory that nobody could remove any more is swept by the next store.
+        with suppress(OSError):
+            self.leave()
 
     def _create(self) -> bool:
         """Create and lock ``self.path``; False if a sweeping process took the newcomer for a dead one."""
@@ -138,10 +145,6 @@ class SpillDirectory:
         fd, self._lock_fd = self._lock_fd, -1
         if fd >= 0:
             self._file_system.close(fd)
-
-    def disown(self) -> None:
-        """Never remove the directory from this process, which was forked from the one that created it."""
-        self._process_id = 0
 
 
 def remove_private_directory(path: str, file_system: FileSystem) -> None:
