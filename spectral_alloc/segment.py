@@ -7,34 +7,23 @@
 accounts say.
 """
 
-from contextlib import suppress
-
-from spectral_alloc.file_system import FileSystem
+from spectral_alloc.file_system import FileSystem, OpenFile
 
 __all__ = ["Segment"]
 
 
-class Segment:
+class Segment(OpenFile):
     """One new file and its accounts; it is closed when the last reader has let go of the object."""
-
-    # What the destructor sees if Ctrl-C strikes before the file is open.
-    fd = -1
 
     def __init__(self, number: int, path: str, capacity_bytes: int, file_system: FileSystem) -> None:
         self.number = number
         self.path: str | None = path
-        self.file_system = file_system
         self.capacity_bytes = capacity_bytes
         self.end_bytes = 0
         self.dead_bytes = 0
         self.waste_bytes = 0
         self.torn = False
-        self.fd = file_system.create(path)
-
-    def __del__(self) -> None:
-        if self.fd >= 0:
-            with suppress(OSError):
-                self.file_system.close(self.fd)
+        super().__init__(file_system, file_system.create, path)
 
     @property
     def file_bytes(self) -> int:
@@ -52,5 +41,5 @@ class Segment:
 
     def mend(self) -> None:
         """Cut off what a failed write left; OSError leaves the segment ``torn``."""
-        self.file_system.truncate(self.fd, self.end_bytes)
+        self._file_system.truncate(self.fd, self.end_bytes)
         self.torn = False

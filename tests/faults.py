@@ -8,6 +8,7 @@ the middle of a write disk.before("read_at", gate.wait)                         
 code ahead of a call
 """
 
+import copy
 import errno
 import os
 from collections import Counter
@@ -85,7 +86,8 @@ class FaultyFileSystem(FileSystem):
     def _strike(self, method: str, late: bool) -> None:
         for fault in self._faults.get(method, []):
             if fault.late == late and fault.strikes():
-                raise fault.error
+                # A copy, because a raised exception keeps every frame that it passed alive.
+                raise copy.copy(fault.error)
 
     def _run(self, method: str, arguments: tuple[Any, ...]) -> Any:
         self.calls[method] += 1

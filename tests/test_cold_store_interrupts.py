@@ -1,9 +1,11 @@
 """ColdStore interrupted: by Ctrl-C at any line of an operation, and by code that uses it from inside one."""
 
 import errno
+import functools
 import linecache
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,8 +30,8 @@ OPERATIONS: dict[str, Callable[[ColdStore, list[int]], object]] = {
 }
 
 
-def interrupted(work: Callable[[], object], line_count: int, times: int) -> bool:
-    """Run ``work`` with Ctrl-C at its ``line_count``-th line, ``times`` lines in a row; True if it struck."""
+def interrupted(work: Callable[[], object], line_count: int) -> bool:
+    """Run ``work`` with Ctrl-C at its ``line_count``-th line; False if it has fewer lines."""
     seen = 0
     entered: set[tuple[int, int]] = set()
 
@@ -51,33 +53,40 @@ def interrupted(work: Callable[[], object], line_count: int, times: int) -> bool
             return None
         if event == "line" and not is_out_of_reach(frame):
             seen += 1
-            if line_count <= seen < line_count + times:
+            if seen == line_count:
                 raise KeyboardInterrupt
         return trace
 
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        work()
-    except KeyboardInterrupt:
-        return True
+        with suppress(KeyboardInterrupt):
+            work()
     finally:
         sys.settrace(before)
-    return False
+    return seen >= line_count
 
 
 def interrupted_stores(
-    tmp_path: Path, operation: Callable[[ColdStore, list[int]], object], times: int
+    tmp_path: Path, operation: Callable[[ColdStore, list[int]], object], twice: bool
 ) -> Iterator[tuple[ColdStore, int, int]]:
-    """Yield a store after each possible interrupt, the place of KEPT, and the live bytes before."""
+    """Yield a store after each possible interrupt, the place of KEPT, and the live bytes before.
+
+    ``twice`` interrupts the first write and the first unlink as well, right after they are done.
+    """
     line_count, struck = 1, True
     while struck:
-        store = ColdStore(tmp_path, segment_bytes=1000)
+        disk = FaultyFileSystem()
+        store = ColdStore(tmp_path, None, disk, segment_bytes=1000)
         places = (
             store.append([b"a" * 500, KEPT])[:1] + store.append([b"b" * 1000]) + store.append([b"c" * 500])
         )
         live_bytes = store.live_bytes
-        struck = interrupted(lambda store=store, places=places: operation(store, places), line_count, times)  # type: ignore[misc]  # bound at once
+        if twice:
+            disk.fail("write_at", error=KeyboardInterrupt(), times=1, late=True)
+            disk.fail("remove", error=KeyboardInterrupt(), times=1, late=True)
+        struck = interrupted(functools.partial(operation, store, places), line_count)
+        disk.heal()
         if struck:
             yield store, 500, live_bytes
         store.close()
@@ -85,17 +94,17 @@ def interrupted_stores(
     assert line_count > 3
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "close"])
-def test_interrupted_operations(tmp_path: Path, name: str, times: int) -> None:
+def test_interrupted_operations(tmp_path: Path, name: str, twice: bool) -> None:
     """After one Ctrl-C, or two in a row, earlier frames are there, invariants hold, and appending goes on.
 
-    An append that is interrupted once counts nothing.
+    An interrupted append counts nothing.
     """
-    for store, kept, live_bytes in interrupted_stores(tmp_path, OPERATIONS[name], times):
+    for store, kept, live_bytes in interrupted_stores(tmp_path, OPERATIONS[name], twice):
         assert store.read(kept, len(KEPT)) == KEPT
         store.check()
-        if name.startswith("append") and times == 1:
+        if name.startswith("append"):
             assert store.live_bytes == live_bytes
         (place,) = store.append([b"z" * 10])
         assert (store.read(place, 10), store.read(kept, len(KEPT))) == (b"z" * 10, KEPT)
@@ -110,7 +119,7 @@ def test_interrupted_first_append(tmp_path: Path) -> None:
         stale.mkdir(exist_ok=True)
         (stale / "lock").touch()
         store = ColdStore(tmp_path)
-        struck = interrupted(lambda store=store: store.append([b"x"]), line_count, 1)  # type: ignore[misc]  # bound at once
+        struck = interrupted(functools.partial(store.append, [b"x"]), line_count)
         (place,) = store.append([b"y"])
         assert store.read(place, 1) == b"y"
         store.check()
@@ -121,10 +130,10 @@ def test_interrupted_first_append(tmp_path: Path) -> None:
     assert line_count > 30
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_interrupted_close(tmp_path: Path, times: int) -> None:
+@pytest.mark.parametrize("twice", [False, True])
+def test_interrupted_close(tmp_path: Path, twice: bool) -> None:
     """A close that was interrupted is finished by the next one."""
-    for store, _, _ in interrupted_stores(tmp_path, OPERATIONS["close"], times):
+    for store, _, _ in interrupted_stores(tmp_path, OPERATIONS["close"], twice):
         store.close()
         assert list(tmp_path.iterdir()) == []
 
