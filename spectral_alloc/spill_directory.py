@@ -127,7 +127,7 @@ class SpillDirectory:
         return True
 
     def remove(self) -> None:
-        """Remove the directory if this process created it, and give up its share of the lock; may be repeated."""
+        """Remove the directory if this process created it, and let go of the lock; may be repeated."""
         if self._process_id == os.getpid():
             remove_private_directory(self.path, self._file_system)
             self.removed = True

@@ -30,6 +30,13 @@ OPERATIONS: dict[str, Callable[[ColdStore, list[int]], object]] = {
 }
 
 
+def is_destructor(frame: FrameType | None) -> bool:
+    """Whether a frame runs inside a destructor, where exceptions are not raised but printed."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
+
 def interrupted(work: Callable[[], object], line_count: int) -> bool:
     """Run ``work`` with Ctrl-C at its ``line_count``-th line; False if it has fewer lines."""
     seen = 0
@@ -47,9 +54,7 @@ def interrupted(work: Callable[[], object], line_count: int) -> bool:
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal seen
-        if not frame.f_code.co_filename.startswith(PACKAGE) or frame.f_code.co_name == "__del__":
-            return None
-        if frame.f_back is not None and frame.f_back.f_code.co_name == "__del__":
+        if not frame.f_code.co_filename.startswith(PACKAGE) or is_destructor(frame):
             return None
         if event == "line" and not is_out_of_reach(frame):
             seen += 1
