@@ -11,6 +11,7 @@ EXTENSIONS = {
     "_frame": ["crc32c.c", "shuffle.c"],
     "_frame_stats": [],
     "_closure": ["closure.c", "reach.c", "listing.c", "rules.c", "set_order.c", "instance.c", "sizer.c"],
+    "_arena": [],
     "_cell": ["policy.c"],
     "_ledger": ["policy.c"],
     "_departure": ["policy.c"],

@@ -7,7 +7,7 @@ their charges. Values go down in _departure.pyx; here they enter, are replaced, 
                    ^ linked in a queue of Ledger.policy          Ledger.used --> Budget.used --> Budget.parent.used
 
 Invariants (Ledger.check walks them all):
-  1. used == bytes of all queues + bytes in departure + entry_bytes + buffer_bytes, and the budget holds at least that.
+  1. used == bytes of all queues + bytes in departure + entry_bytes + buffer_bytes + slack_bytes, and the budget holds at least that.
   2. A cell's state changes only in Ledger.move, along core/cell.h's sa_legal_moves.
   3. A value is in some tier at every moment: each move installs the new payload before it drops the old one.
 
@@ -88,6 +88,11 @@ cdef class Ledger:
         self.charge(buffer_bytes - self.buffer_bytes)
         self.buffer_bytes = buffer_bytes
 
+    def charge_slack(self, long long slack_bytes):
+        """Set the part of the allocator's unusable memory that is put down to this container."""
+        self.charge(slack_bytes - self.slack_bytes)
+        self.slack_bytes = slack_bytes
+
     cdef void charge_entries(self, long long difference) noexcept:
         self.entry_bytes += difference
         self.charge(difference)
@@ -111,7 +116,7 @@ cdef class Ledger:
 
     cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept:
         """The dict dropped cells behind our back: take the sums from what is left."""
-        cdef long long used = entry_bytes + self.buffer_bytes
+        cdef long long used = entry_bytes + self.buffer_bytes + self.slack_bytes
         for queue in range(SA_QUEUE_COUNT):
             sa_policy_resum(&self.policy, queue)
             used += self.policy.queues[queue].bytes
@@ -315,9 +320,14 @@ cdef class Ledger:
         return self.used
 
     @property
+    def counted_bytes(self):
+        """Bytes that are known to be used: used_bytes without the slack."""
+        return self.used - self.slack_bytes
+
+    @property
     def value_bytes_allowed(self):
-        """Bytes that values and frames may take: what the limit leaves beside keys, cells and buffers."""
-        return max(0, self.used - self.budget_.excess(0) - self.entry_bytes - self.buffer_bytes)
+        """Bytes that values and frames may take: what the limit leaves beside keys, cells, buffers and slack."""
+        return max(0, self.used - self.budget_.excess(0) - self.entry_bytes - self.buffer_bytes - self.slack_bytes)
 
     @property
     def warm_bytes(self):

@@ -192,13 +192,17 @@ cdef class DictCore(dict):
         else:
             PyDict_SetItem(self, key, spare)
             self.enter(spare, key, value)
+        self.count_write()
+        if ledger.budget_.excess(0) > 0:
+            self.relieve_slow()
+        return 0
+
+    cdef inline int count_write(self) except -1:
         self.write_countdown -= 1
         if self.write_countdown <= 0:
             self.write_countdown = WRITES_PER_TICK
             self.sweep(SWEEP_CELLS)
             self.pulse_slow()
-        if ledger.budget_.excess(0) > 0:
-            self.relieve_slow()
         return 0
 
     cdef int enter(self, Cell cell, key, value) except -1:
@@ -229,6 +233,7 @@ cdef class DictCore(dict):
             raise KeyError(key)
         if type(dropped) is Cell:
             self.ledger.forget(<Cell>dropped, closure_api.size_key(<PyObject *>key))
+        self.count_write()
 
     def pop(self, key, /, *default):
         """Remove key and return its value; without the key return default if given, else raise KeyError."""
@@ -274,9 +279,9 @@ cdef class DictCore(dict):
         while PyDict_Next(self, &position, &key, &found):
             if is_cell(found) and (<Cell>found).core.state != SA_DETACHED:
                 self.ledger.forget(<Cell>found, closure_api.size_key(key))
-        self.weigh_table()
         PyDict_Clear(self)
         self.weigh_table()
+        self.ledger.charge_slack(0)
         if self.tiers is not None:
             self.tiers.trim(before - self.ledger.used)
 

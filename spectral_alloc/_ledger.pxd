@@ -15,9 +15,10 @@ cdef class Ledger:
     cdef sa_policy policy
     cdef sa_closure *walker
     cdef Budget budget_
-    cdef long long used          # queues + entries + buffers
+    cdef long long used          # queues + entries + buffers + slack
     cdef long long entry_bytes   # keys, cells and the dict's own table
     cdef long long buffer_bytes  # dictionaries and other shared memory of this container
+    cdef long long slack_bytes   # share of the memory that the allocator holds and cannot use
     cdef long long entry_count   # cells that are entries, in whatever state
     cdef long long cold_count
     cdef long long held_debt     # objects walked in vain, to be worked off before the next retry

@@ -11,8 +11,10 @@ Threads: any. Cost: a container registers once; a relief of the shared budget lo
 import itertools
 import os
 import weakref
+from time import monotonic
 from typing import TYPE_CHECKING
 
+from spectral_alloc._arena import arena_bytes
 from spectral_alloc._cell import Budget
 from spectral_alloc.limits import available_memory_bytes
 from spectral_alloc.units import parse_bytes
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Governor", "get_memory_limit", "governor", "set_memory_limit"]
 
-UNLIMITED_BYTES = 1 << 62
+SLACK_SECONDS = 0.02  # between two measurements
+SLACK_STEP = 0.25  # of the way to the measured slack
+SLACK_SHARE = 0.25  # of the containers' bytes: the most that is put down as slack
 
 
 class Governor:
@@ -35,6 +39,9 @@ class Governor:
         self._containers: dict[int, weakref.ref[ThermalDict]] = {}
         self._budget: Budget | None = None
         self._is_set = False
+        self._slack_bytes = 0.0
+        self._slack_seconds = 0.0
+        self._arena_base_bytes = arena_bytes()
 
     @property
     def budget(self) -> Budget:
@@ -80,6 +87,26 @@ class Governor:
             if container._ledger.excess_bytes() <= 0:
                 return
             other._tiers.relieve()
+
+    def put_down_slack(self) -> None:
+        """Charge what CPython's arenas hold beyond the containers' own bytes to the containers, in proportion, slowly.
+
+        Arenas go back to the system only when they are empty, and keys that stay keep arenas of values that left. Memory of
+        the program itself is in the same arenas, so the slack is bounded by a part of what the containers hold.
+        """
+        now = monotonic()
+        if now - self._slack_seconds < SLACK_SECONDS:
+            return
+        self._slack_seconds = now
+        ledgers = [container._ledger for container in self.containers()]
+        total = sum(ledger.counted_bytes for ledger in ledgers)
+        if total == 0:
+            self._arena_base_bytes = arena_bytes()
+        most = SLACK_SHARE * total
+        target = min(max(0, arena_bytes() - self._arena_base_bytes - total), most)
+        self._slack_bytes = min(self._slack_bytes + (target - self._slack_bytes) * SLACK_STEP, most)
+        for ledger in ledgers:
+            ledger.charge_slack(int(self._slack_bytes * ledger.counted_bytes / total) if total else 0)
 
     def after_fork_in_child(self) -> None:
         """The child has the same containers, but none of the parent's threads."""

@@ -12,7 +12,8 @@ __all__ = ["ThermalStats"]
 class ThermalStats:
     """A snapshot of one thermal dict; all sizes in bytes, all counts since it was made.
 
-    ``used_bytes`` is the ledger: values, keys, cells, the hash table, frames and dictionaries. ``held`` entries could leave
+    ``used_bytes`` is the ledger: values, keys, cells, the hash table, frames, dictionaries, and a
+    share of the memory that CPython's allocator holds but cannot use (``slack_bytes``). ``held`` entries could leave
     but for a reference that the program has; ``pinned`` ones cannot leave, with the reasons counted. ``used_bytes`` is at
     most ``limit_bytes`` unless held and pinned values alone exceed it, or the disk refuses (see ``events``).
     """
@@ -34,6 +35,7 @@ class ThermalStats:
     held_bytes: int
     entry_bytes: int
     buffer_bytes: int
+    slack_bytes: int
     disk_live_bytes: int
     disk_dead_bytes: int
     disk_file_bytes: int

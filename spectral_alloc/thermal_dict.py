@@ -121,6 +121,7 @@ class ThermalDict(DictCore[K, V]):
         tiers = Tiers(ledger, self._settings, store)
         reference = self._reference
         tiers.on_backlog = lambda: governor.writer.submit(reference)
+        tiers.on_pulse = governor.put_down_slack
         return tiers
 
     def _like(self) -> Self:

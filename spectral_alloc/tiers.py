@@ -17,7 +17,8 @@ Threads: any; two threads may relieve one ledger at once, each with its own depa
 import errno
 import threading
 import warnings
-from collections import Counter, deque
+from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -93,9 +94,12 @@ class Tiers:
         self.codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
         self.store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
         self.events: Counter[str] = Counter()
-        self.slow_read_seconds: deque[float] = deque(maxlen=SLOW_READS_KEPT)
+        # An array, not a list of floats: floats that stay would keep arenas of values that have left.
+        self.slow_read_seconds = array("d")
+        self._slow_read_count = 0
         self.trimmer = Trimmer()
         self.on_backlog: Callable[[], None] = lambda: None
+        self.on_pulse: Callable[[], None] = lambda: None
         self._tickets: dict[int, _Ticket] = {}
         self._writing: set[int] = set()
         self._sweep_left = 0
@@ -194,14 +198,14 @@ class Tiers:
                 break
         return True
 
-    def _append(self, frames: Sequence[bytes]) -> list[int] | None:
+    def _append(self, frames: Sequence[bytes], moving: bool = False) -> list[int] | None:
         """Append frames to the cold store; None if the disk refuses, which is counted and warned about once."""
         thread = threading.get_ident()
         if thread in self._writing:
             return None
         self._writing.add(thread)
         try:
-            return self.store.append(frames)
+            return self.store.append(frames, moving=moving)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             self._note("disk full" if full else "disk failed", error)
@@ -237,10 +241,18 @@ class Tiers:
             except OSError as error:
                 error.add_note(f"while reading the value of key {key!r} from {self.store.directory}")
                 raise
-            self.slow_read_seconds.append(perf_counter() - start)
+            self._note_slow_read(perf_counter() - start)
             own = self.ledger.arrive(cell, origin, value, insist)
             if own is not AGAIN:
                 return own
+
+    def _note_slow_read(self, seconds: float) -> None:
+        """Keep the durations of the last reads."""
+        if len(self.slow_read_seconds) < SLOW_READS_KEPT:
+            self.slow_read_seconds.append(seconds)
+        else:
+            self.slow_read_seconds[self._slow_read_count % SLOW_READS_KEPT] = seconds
+        self._slow_read_count += 1
 
     def _fetch(self, cell: "Cell", origin: tuple[Any, ...]) -> bytes | None:
         """Read a cold frame once for all threads that want it now; None if it has moved meanwhile."""
@@ -330,7 +342,7 @@ class Tiers:
 
     def _move_frame(self, cell: "Cell", place: int, frame_bytes: int) -> None:
         try:
-            places = self._append([self.store.read(place, frame_bytes)])
+            places = self._append([self.store.read(place, frame_bytes)], moving=True)
         except (OSError, CorruptFrameError):
             return  # the entry keeps its place; a read of it will say what is wrong
         if places is not None:
@@ -346,6 +358,7 @@ class Tiers:
             self._sweep_left = len(core)
             self._resident_at_sweep = resident
         self._resident_at_sweep = min(self._resident_at_sweep, resident)
+        self.on_pulse()
         if self._sweep_left > 0:
             core._sweep(min(SWEEP_CELLS, self._sweep_left))
             self._sweep_left -= SWEEP_CELLS
