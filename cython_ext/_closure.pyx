@@ -23,6 +23,7 @@ from c_closure cimport (
 
 cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(object items, Py_ssize_t index)
+    Py_ssize_t Py_REFCNT(object value)
     object PyUnicode_FromObject(object value)
     object PyBytes_FromStringAndSize(const char *data, Py_ssize_t length)
     char *PyBytes_AS_STRING(object value)
@@ -35,6 +36,7 @@ cdef extern from "Python.h":
 cdef extern from "closure.h":
     int sa_closure_walk(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out) except -1
     sa_closure *sa_closure_create(sa_rules *rules) except NULL
+    object sa_closure_odd_sets(const sa_closure *walker)
     void sa_closure_fill_api(sa_closure_api *api, sa_rules *rules)
 
 
@@ -62,6 +64,8 @@ cdef extern from "rules.h":
 
 cdef extern from "set_order.h":
     int sa_set_order_kept(object members)
+    object sa_set_layout(object members)
+    int sa_set_arrange(object members, object layout) except -1
 
 
 cdef extern from "sizer.h":
@@ -263,6 +267,27 @@ def set_order_kept(members):
     if kept < 0:
         raise MemoryError
     return bool(kept)
+
+
+def odd_sets(value):
+    """The sets in a value whose table pickle would not rebuild as it is."""
+    cdef sa_verdict verdict
+    sa_closure_walk(own_walker, <PyObject *>value, Py_REFCNT(value), &verdict)
+    return sa_closure_odd_sets(own_walker)
+
+
+def set_layout(members):
+    """(members, places, deleted places, mask, finger) of a set or frozenset."""
+    if not isinstance(members, (set, frozenset)):
+        raise TypeError(f"members must be a set or frozenset, not {type(members).__name__}")
+    return sa_set_layout(members)
+
+
+def arrange_set(members, tuple layout):
+    """Give a set that has just these members the layout that set_layout told, in the same process."""
+    if not isinstance(members, (set, frozenset)):
+        raise TypeError(f"members must be a set or frozenset, not {type(members).__name__}")
+    sa_set_arrange(members, layout)
 
 
 # ---- instances ----

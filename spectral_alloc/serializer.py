@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from spectral_alloc import _closure
 from spectral_alloc._closure import BUFFER_BYTES
-from spectral_alloc.closure import PLAIN, registered
+from spectral_alloc.closure import ODD_SETS, PLAIN, registered
 
 __all__ = ["BUFFER_BYTES", "dumps", "loads"]
 
@@ -32,8 +32,8 @@ def dumps(value: Any, flags: int = 0, *, portable: bool = False) -> tuple[list[B
 
     :param value: any value; only for closed ones is the result faithful.
     :param flags: flags of its verdict; with PLAIN the fast way is taken.
-    :param portable: write classes and functions by name, so that another process can read the result; by default by
-        identity, which only this process (or its forks) understands.
+    :param portable: write classes and functions by name, so that another process can read the result (there, sets have
+        another order); by default by identity, which only this process and its forks understand.
     :returns: parts and item sizes in bytes, one for each part: ``parts[0]`` is the pickle stream, the others are the data of
         arrays of at least BUFFER_BYTES. Parts of numpy arrays show the live array's memory: copy or compress them, and
         let go of them, before the closedness of the value is checked again.
@@ -51,7 +51,7 @@ def dumps(value: Any, flags: int = 0, *, portable: bool = False) -> tuple[list[B
         return [pickle.dumps(value, _PROTOCOL)], [1]
     stream = io.BytesIO()
     pickler = _ExactPickler(stream, portable)
-    pickler.dump(value)
+    pickler.dump(_Arranged(value) if flags & ODD_SETS and not portable else value)
     return [stream.getvalue(), *(part.raw() for part in pickler.buffers)], [1, *pickler.item_sizes]
 
 
@@ -182,7 +182,25 @@ def made_registered(cls: type, state: Any) -> Any:
     return entry.restore(state)
 
 
+def arranged(value: Any, sets: list[Any], layouts: list[Any]) -> Any:
+    """`value`, after the sets in it that have an order of their own got it back."""
+    for members, layout in zip(sets, layouts, strict=True):
+        _closure.arrange_set(members, layout)
+    return value
+
+
 # ---- how objects are written ----
+
+
+class _Arranged:
+    """A value with sets whose order pickle would change: their layouts are written behind it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def reduced(self) -> Reduced:
+        sets = _closure.odd_sets(self.value)
+        return arranged, (self.value, sets, [_closure.set_layout(members) for members in sets])
 
 
 class _ExactPickler(pickle.Pickler):
@@ -198,6 +216,8 @@ class _ExactPickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         """How to write `value`; called by pickle for all that its C code does not write itself."""
+        if type(value) is _Arranged:
+            return value.reduced()
         body, flags, _ = _closure.rule_of(type(value))
         if flags & _closure.RULE_OWN_REDUCER:
             return _reduce_registered(value)
@@ -335,5 +355,5 @@ _REDUCERS: Final[dict[int, Callable[[_ExactPickler, Any], Any]]] = {
 
 # Functions that the streams name: written by name, for writing them by number would need one of them.
 _OWN_FUNCTIONS: Final = frozenset(
-    map(id, (shared, made, filled, made_tuple, made_frozenset, made_base, made_deque, made_array, made_registered))
+    map(id, (shared, made, filled, made_tuple, made_frozenset, made_base, made_deque, made_array, made_registered, arranged))
 )

@@ -1,4 +1,4 @@
-/* set_order.c: replay of the insertions of a set; nouns, invariant, thread rule and cost are in set_order.h.
+/* set_order.c: replay and arrangement of a set's table; nouns, invariants, thread rule and cost are in set_order.h.
  *
  * Layout
  *   place[0 .. mask]   0 = free, else 1 + index of the real table's entry that was inserted here
@@ -6,7 +6,7 @@
  *   The replay follows Objects/setobject.c: linear probing over up to LINEAR_PROBES neighbours, then a jump; the table
  *   grows when fill * 5 >= mask * 3. All members differ, so that no comparison is ever needed.
  *
- * Invariants: 1. place holds each active entry once.  2. At the end fill == used and mask as CPython would have it.
+ * Invariants: 1. place holds each active entry once.  2. at the end fill == used and mask as CPython would have it.
  */
 #include "set_order.h"
 
@@ -110,4 +110,172 @@ int sa_set_order_kept(PyObject *object)
     }
     PyMem_Free(memory);
     return same;
+}
+
+/* ---- layouts ---- */
+
+static PyObject *places_of(const PySetObject *set, int deleted)
+{
+    Py_ssize_t count = deleted ? set->fill - set->used : set->used;
+    PyObject *places = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof(uint32_t));
+    Py_ssize_t number = 0;
+    for (Py_ssize_t index = 0; places != NULL && index <= set->mask && number < count; index++) {
+        if (set->table[index].key != NULL && (set->table[index].hash == -1) == deleted) {
+            uint32_t place = (uint32_t)index;
+            memcpy(PyBytes_AS_STRING(places) + 4 * number++, &place, sizeof place);
+        }
+    }
+    return places;
+}
+
+PyObject *sa_set_layout(PyObject *object)
+{
+    const PySetObject *set = (const PySetObject *)object;
+    if ((size_t)set->mask >= UINT32_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "set too large to be laid out");
+        return NULL;
+    }
+    PyObject *members = PyList_New(set->used);
+    Py_ssize_t number = 0;
+    for (Py_ssize_t index = 0; members != NULL && index <= set->mask; index++) {
+        if (set->table[index].key != NULL && set->table[index].hash != -1) {
+            PyList_SET_ITEM(members, number++, Py_NewRef(set->table[index].key));
+        }
+    }
+    PyObject *places = places_of(set, 0), *deleted = places_of(set, 1);
+    if (members == NULL || places == NULL || deleted == NULL) {
+        Py_XDECREF(members);
+        Py_XDECREF(places);
+        Py_XDECREF(deleted);
+        return NULL;
+    }
+    return Py_BuildValue("(NNNnn)", members, places, deleted, set->mask, set->finger);
+}
+
+/* What CPython puts in the place of a deleted member: no header tells, but any set shows. Borrowed, immortal. */
+static PyObject *deleted_mark(void)
+{
+    PyObject *probe = PySet_New(NULL), *mark = NULL;
+    if (probe != NULL && PySet_Add(probe, Py_None) == 0 && PySet_Discard(probe, Py_None) == 1) {
+        for (Py_ssize_t index = 0; index < PySet_MINSIZE; index++) {
+            const setentry *entry = &((PySetObject *)probe)->table[index];
+            mark = entry->hash == -1 ? entry->key : mark;
+        }
+    }
+    Py_XDECREF(probe);
+    if (mark == NULL && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_SystemError, "deleted set members are not marked as expected");
+    }
+    return mark;
+}
+
+/* Whether CPython's search would find this very object in the table. */
+static int is_found(const setentry *table, size_t mask, const PyObject *key, Py_hash_t hash)
+{
+    size_t perturb = (size_t)hash;
+    size_t index = (size_t)hash & mask;
+    for (size_t jumps = 0; jumps <= mask + 64; jumps++) {
+        size_t last = index + LINEAR_PROBES <= mask ? index + LINEAR_PROBES : index;
+        for (size_t probe = index; probe <= last; probe++) {
+            if (table[probe].key == NULL) {
+                return 0;
+            }
+            if (table[probe].key == key) {
+                return 1;
+            }
+        }
+        perturb >>= PERTURB_SHIFT;
+        index = (index * 5 + 1 + perturb) & mask;
+    }
+    return 0;
+}
+
+static int put(setentry *table, size_t mask, PyObject *places, Py_ssize_t number, PyObject *key, Py_hash_t hash)
+{
+    uint32_t place;
+    memcpy(&place, PyBytes_AS_STRING(places) + 4 * number, sizeof place);
+    if (place > mask || table[place].key != NULL) {
+        return -1;
+    }
+    table[place] = (setentry){key, hash};
+    return 0;
+}
+
+/* Fill an empty table. 0, or -1, with an exception set when a hash raised it. */
+static int fill_table(setentry *table, size_t mask, PyObject *members, PyObject *places, PyObject *deleted)
+{
+    PyObject *mark = deleted_mark();
+    if (mark == NULL) {
+        return -1;
+    }
+    for (Py_ssize_t number = 0; number < PyList_GET_SIZE(members); number++) {
+        Py_hash_t hash = PyObject_Hash(PyList_GET_ITEM(members, number));
+        if (hash == -1 || put(table, mask, places, number, PyList_GET_ITEM(members, number), hash) < 0) {
+            return -1;
+        }
+    }
+    for (Py_ssize_t number = 0; number < PyBytes_GET_SIZE(deleted) / 4; number++) {
+        if (put(table, mask, deleted, number, mark, -1) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Every member of the set is found in the new table, which has as many members: so they are the same. */
+static int has_all_members(const PySetObject *set, const setentry *table, size_t mask)
+{
+    for (Py_ssize_t index = 0; index <= set->mask; index++) {
+        const setentry *entry = &set->table[index];
+        if (entry->key != NULL && entry->hash != -1 && !is_found(table, mask, entry->key, entry->hash)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static void take_table(PySetObject *set, setentry *table, Py_ssize_t mask, Py_ssize_t fill, Py_ssize_t finger)
+{
+    setentry *old = set->table == set->smalltable ? NULL : set->table;
+    memset(set->smalltable, 0, sizeof set->smalltable);
+    if (mask == PySet_MINSIZE - 1) {
+        memcpy(set->smalltable, table, sizeof set->smalltable);
+        PyMem_Free(table);
+        table = set->smalltable;
+    }
+    set->table = table;
+    set->mask = mask;
+    set->fill = fill;
+    set->finger = finger;
+    PyMem_Free(old);
+}
+
+int sa_set_arrange(PyObject *object, PyObject *layout)
+{
+    PySetObject *set = (PySetObject *)object;
+    PyObject *members, *places, *deleted;
+    Py_ssize_t mask, finger;
+    if (!PyArg_ParseTuple(layout, "O!SSnn:arrange", &PyList_Type, &members, &places, &deleted, &mask, &finger)) {
+        return -1;
+    }
+    Py_ssize_t used = PyList_GET_SIZE(members), fill = used + PyBytes_GET_SIZE(deleted) / 4;
+    setentry *table = NULL;
+    if (used == set->used && PyBytes_GET_SIZE(places) == 4 * used && mask >= PySet_MINSIZE - 1 &&
+        mask < (Py_ssize_t)UINT32_MAX && (mask & (mask + 1)) == 0 && fill <= mask && finger >= 0) {
+        table = PyMem_Calloc((size_t)mask + 1, sizeof *table);
+        if (table == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    if (table == NULL || fill_table(table, (size_t)mask, members, places, deleted) < 0 ||
+        !has_all_members(set, table, (size_t)mask)) {
+        PyMem_Free(table);
+        if (!PyErr_Occurred()) {
+            PyErr_Format(PyExc_ValueError, "this is not a layout of a set of %zd members", set->used);
+        }
+        return -1;
+    }
+    take_table(set, table, mask, fill, finger);
+    return 0;
 }
