@@ -79,6 +79,8 @@ cdef extern from "instance.h":
     object sa_instance_slots(object instance, const sa_rule *rule)
     object sa_instance_new(PyTypeObject *type, PyTypeObject *native)
     int sa_instance_restore(object instance, const sa_rule *rule, object attributes, object slots) except -1
+    object sa_dict_items(object items)
+    int sa_dict_fill(object items, object flat) except -1
 
 
 cdef extern from "layout.h":
@@ -277,14 +279,14 @@ def odd_sets(value):
 
 
 def set_layout(members):
-    """(members, places, deleted places, mask, finger) of a set or frozenset."""
+    """(places, deleted places, mask, finger) of a set or frozenset."""
     if not isinstance(members, (set, frozenset)):
         raise TypeError(f"members must be a set or frozenset, not {type(members).__name__}")
     return sa_set_layout(members)
 
 
 def arrange_set(members, tuple layout):
-    """Give a set that has just these members the layout that set_layout told, in the same process."""
+    """Give a set that was rebuilt from its members, in their old order, the layout that set_layout told before."""
     if not isinstance(members, (set, frozenset)):
         raise TypeError(f"members must be a set or frozenset, not {type(members).__name__}")
     sa_set_arrange(members, layout)
@@ -306,6 +308,16 @@ def new_instance(cls, native):
 def restore_instance(instance, attributes, slots):
     """Fill an empty instance with what instance_state gave."""
     sa_instance_restore(instance, rule_or_classify(type(instance)), attributes, slots)
+
+
+def dict_items(dict value):
+    """[key, value, key, value ...] of a dict or subclass as stored, without running its methods."""
+    return sa_dict_items(value)
+
+
+def fill_dict(dict value, list items):
+    """Add what dict_items gave, without running __setitem__ of a subclass."""
+    sa_dict_fill(value, items)
 
 
 def base_value(value):

@@ -127,14 +127,15 @@ def _native_type(instance: Any) -> type:
     raise TypeError(f"{type(instance).__qualname__} has no items")
 
 
-def _fill_ordered(instance: Any, items: list[Any]) -> None:
-    for place in range(0, len(items), 2):
-        collections.OrderedDict.__setitem__(instance, items[place], items[place + 1])
+def _fill_ordered(instance: Any, items: tuple[list[Any], list[Any] | None]) -> None:
+    _closure.fill_dict(instance, items[0])
+    for key in items[1] or ():
+        collections.OrderedDict.move_to_end(instance, key)
 
 
-def _fill_default(instance: Any, items: tuple[Any, dict[Any, Any]]) -> None:
+def _fill_default(instance: Any, items: tuple[Any, list[Any]]) -> None:
     instance.default_factory = items[0]
-    dict.update(instance, items[1])
+    _closure.fill_dict(instance, items[1])
 
 
 _ITEM_FILLERS: Final[dict[type, Callable[[Any, Any], None]]] = {
@@ -142,7 +143,7 @@ _ITEM_FILLERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     collections.defaultdict: _fill_default,
     collections.deque: collections.deque.extend,
     list: list.extend,
-    dict: dict.update,
+    dict: _closure.fill_dict,
     set: set.update,
 }
 
@@ -281,7 +282,7 @@ def _reduce_list(pickler: _ExactPickler, value: Any) -> Reduced:
 
 
 def _reduce_dict(pickler: _ExactPickler, value: Any) -> Reduced:
-    return _with_state(made, (type(value), _closure.BODY_DICT), value, dict.copy(value) or None)
+    return _with_state(made, (type(value), _closure.BODY_DICT), value, _closure.dict_items(value) or None)
 
 
 def _reduce_set(pickler: _ExactPickler, value: Any) -> Reduced:
@@ -299,14 +300,16 @@ def _reduce_base(pickler: _ExactPickler, value: Any) -> Reduced:
 
 
 def _reduce_ordered(pickler: _ExactPickler, value: Any) -> Reduced:
-    flat: list[Any] = []
-    for pair in collections.OrderedDict.items(value):
-        flat.extend(pair)
-    return _with_state(made, (type(value), _closure.BODY_ORDERED_DICT), value, flat or None)
+    # The dict beneath has an order of its own, which dict.items(value) shows once keys were moved.
+    flat = _closure.dict_items(value)
+    order = list(value)
+    moved = order if any(key is not other for key, other in zip(order, flat[::2], strict=True)) else None
+    items = (flat, moved) if flat else None
+    return _with_state(made, (type(value), _closure.BODY_ORDERED_DICT), value, items)
 
 
 def _reduce_default(pickler: _ExactPickler, value: Any) -> Reduced:
-    items = (value.default_factory, dict.copy(value))
+    items = (value.default_factory, _closure.dict_items(value))
     return _with_state(made, (type(value), _closure.BODY_DEFAULT_DICT), value, items)
 
 

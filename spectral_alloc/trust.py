@@ -99,7 +99,7 @@ def _arranged_alike(count: int) -> bool:
     for member in range(0, 97 * count, 97 * 3):
         first.discard(member)
     first.pop()
-    second = set(sorted(first, reverse=True))
+    second = set(list(first))
     _closure.arrange_set(second, _closure.set_layout(first))
     same = list(first) == list(second) and first.__sizeof__() == second.__sizeof__()
     for member in range(1, 40 * count, 31):

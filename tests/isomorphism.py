@@ -87,6 +87,8 @@ def native_parts(value):
 def parts_of(value):
     """What a mutable or composite object consists of, in order; None for atoms."""
     cls = type(value)
+    if cls is object:
+        return []
     ordinary = bool(cls.__flags__ & 1 << 9) and cls.__module__ not in ("decimal", "uuid", "fractions", "pathlib")
     known = (list, tuple, dict, set, frozenset, collections.deque, bytearray, array, np.ndarray, types.SimpleNamespace)
     if isinstance(value, np.generic) or not (isinstance(value, known) or ordinary):

@@ -499,34 +499,31 @@ def test_a_set_found_unchanged_comes_out_the_same(history):
 @settings(max_examples=300, deadline=None)
 @given(HISTORIES)
 def test_an_arranged_set_is_the_same_set(history):
-    """A layout given to any set of the same members makes it behave like the first for ever."""
+    """A rebuilt set, given the layout of the first, behaves like it for ever."""
     members = set_with_history(history)
-    other = set(sorted(members, key=repr))
+    other = set(list(members))
     _closure.arrange_set(other, _closure.set_layout(members))
     assert_alike_for_ever(members, other)
 
 
 def test_wrong_layouts_are_refused():
     """A layout that does not fit changes nothing."""
-    members, deleted = set(range(10)), set(range(20))
-    deleted.discard(1)
-    items, places, gone, mask, finger = _closure.set_layout(members)
+    members = set(range(10))
+    places, gone, mask, finger = _closure.set_layout(members)
     wrong = [
-        (items[:-1], places, gone, mask, finger),
-        ([*items[:-1], 99], places, gone, mask, finger),
-        ([*items[:-1], items[0]], places, gone, mask, finger),
-        (items, places[4:] + places[:4], gone, mask, finger),
-        (items, places[:4] * 10, gone, mask, finger),
-        (items, places, places, mask, finger),
-        (items, places, gone, mask - 1, finger),
-        (items, places, gone, 7, finger),
-        (items, places, gone, mask, -1),
+        (places[:-4], gone, mask, finger),
+        (places[4:] + places[:4], gone, mask, finger),
+        (places[:4] * 10, gone, mask, finger),
+        (places, places, mask, finger),
+        (places, gone, mask - 1, finger),
+        (places, gone, 7, finger),
+        (places, gone, mask, -1),
     ]
     for layout in wrong:
         with pytest.raises(ValueError, match="not a layout"):
             _closure.arrange_set(members, layout)
     with pytest.raises(TypeError):
-        _closure.arrange_set([], (items, places, gone, mask, finger))
+        _closure.arrange_set([], (places, gone, mask, finger))
     assert list(members) == list(range(10))
 
 

@@ -111,7 +111,8 @@ static outcome three_passes(sa_closure *walker, PyObject *root)
 static int answer(sa_closure *walker, sa_status status, PyObject *reason, sa_verdict *out)
 {
     Py_XSETREF(walker->reason, Py_XNewRef(reason));
-    *out = (sa_verdict){(int32_t)status, walker->flags, walker->bytes, walker->objects, reason};
+    uint32_t flags = status == SA_CLOSED ? walker->flags : 0; /* else not all of the graph was seen */
+    *out = (sa_verdict){(int32_t)status, flags, walker->bytes, walker->objects, reason};
     return 0;
 }
 

@@ -38,7 +38,7 @@ typedef enum sa_status {
     SA_PINNED = 2  /* contains something that cannot be serialised faithfully: reason says what */
 } sa_status;
 
-/* Flags of a verdict; meaningful when status is SA_CLOSED. */
+/* Flags of a verdict; all but SA_RAN_PYTHON are 0 unless status is SA_CLOSED. */
 enum {
     SA_FLAT = 1,        /* deeply immutable: cannot have changed since it was last serialised */
     SA_PLAIN = 2,       /* only types that pickle's C code writes itself: pickle.dumps(protocol=5) is exact */
