@@ -84,6 +84,8 @@ def _is_same_view(first: Any, second: Any) -> bool:
 
 
 def _reduce_view(view: Any) -> tuple[Any, ...]:
+    if type(view.base) is not np.ndarray or view.base.base is not None:
+        raise pickle.PicklingError(f"array view of memory that {type(view.base).__qualname__} owns cannot be made again")
     arguments = (
         view.base, view.dtype, view.shape, view.strides, _address(view) - _address(view.base), view.flags.writeable
     )  # fmt: skip

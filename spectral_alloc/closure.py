@@ -67,6 +67,7 @@ PLAIN: Final = 2
 HAS_BUFFERS: Final = 4
 CYCLIC: Final = 8
 RAN_PYTHON: Final = 16
+ODD_SETS: Final = 32
 
 Rule = tuple[int, int, int, str | None] | tuple[int, int, int, str | None, int]
 

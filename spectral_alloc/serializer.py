@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from spectral_alloc import _closure
 from spectral_alloc._closure import BUFFER_BYTES
-from spectral_alloc.closure import PLAIN, registered
+from spectral_alloc.closure import ODD_SETS, PLAIN, registered
 
 __all__ = ["BUFFER_BYTES", "dumps", "loads"]
 
@@ -32,8 +32,8 @@ def dumps(value: Any, flags: int = 0, *, portable: bool = False) -> tuple[list[B
 
     :param value: any value; only for closed ones is the result faithful.
     :param flags: flags of its verdict; with PLAIN the fast way is taken.
-    :param portable: write classes and functions by name, so that another process can read the result; by default by
-        identity, which only this process (or its forks) understands.
+    :param portable: write classes and functions by name, so that another process can read the result (there, sets have
+        another order); by default by identity, which only this process and its forks understand.
     :returns: parts and item sizes in bytes, one for each part: ``parts[0]`` is the pickle stream, the others are the data of
         arrays of at least BUFFER_BYTES. Parts of numpy arrays show the live array's memory: copy or compress them, and
         let go of them, before the closedness of the value is checked again.
@@ -51,7 +51,7 @@ def dumps(value: Any, flags: int = 0, *, portable: bool = False) -> tuple[list[B
         return [pickle.dumps(value, _PROTOCOL)], [1]
     stream = io.BytesIO()
     pickler = _ExactPickler(stream, portable)
-    pickler.dump(value)
+    pickler.dump(_Arranged(value) if flags & ODD_SETS and not portable else value)
     return [stream.getvalue(), *(part.raw() for part in pickler.buffers)], [1, *pickler.item_sizes]
 
 
@@ -127,14 +127,15 @@ def _native_type(instance: Any) -> type:
     raise TypeError(f"{type(instance).__qualname__} has no items")
 
 
-def _fill_ordered(instance: Any, items: list[Any]) -> None:
-    for place in range(0, len(items), 2):
-        collections.OrderedDict.__setitem__(instance, items[place], items[place + 1])
+def _fill_ordered(instance: Any, items: tuple[list[Any], list[Any] | None]) -> None:
+    _closure.fill_dict(instance, items[0])
+    for key in items[1] or ():
+        collections.OrderedDict.move_to_end(instance, key)
 
 
-def _fill_default(instance: Any, items: tuple[Any, dict[Any, Any]]) -> None:
+def _fill_default(instance: Any, items: tuple[Any, list[Any]]) -> None:
     instance.default_factory = items[0]
-    dict.update(instance, items[1])
+    _closure.fill_dict(instance, items[1])
 
 
 _ITEM_FILLERS: Final[dict[type, Callable[[Any, Any], None]]] = {
@@ -142,7 +143,7 @@ _ITEM_FILLERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     collections.defaultdict: _fill_default,
     collections.deque: collections.deque.extend,
     list: list.extend,
-    dict: dict.update,
+    dict: _closure.fill_dict,
     set: set.update,
 }
 
@@ -182,7 +183,25 @@ def made_registered(cls: type, state: Any) -> Any:
     return entry.restore(state)
 
 
+def arranged(value: Any, sets: list[Any], layouts: list[Any]) -> Any:
+    """`value`, after the sets in it that have an order of their own got it back."""
+    for members, layout in zip(sets, layouts, strict=True):
+        _closure.arrange_set(members, layout)
+    return value
+
+
 # ---- how objects are written ----
+
+
+class _Arranged:
+    """A value with sets whose order pickle would change: their layouts are written behind it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def reduced(self) -> Reduced:
+        sets = _closure.odd_sets(self.value)
+        return arranged, (self.value, sets, [_closure.set_layout(members) for members in sets])
 
 
 class _ExactPickler(pickle.Pickler):
@@ -198,6 +217,8 @@ class _ExactPickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         """How to write `value`; called by pickle for all that its C code does not write itself."""
+        if type(value) is _Arranged:
+            return value.reduced()
         body, flags, _ = _closure.rule_of(type(value))
         if flags & _closure.RULE_OWN_REDUCER:
             return _reduce_registered(value)
@@ -261,7 +282,7 @@ def _reduce_list(pickler: _ExactPickler, value: Any) -> Reduced:
 
 
 def _reduce_dict(pickler: _ExactPickler, value: Any) -> Reduced:
-    return _with_state(made, (type(value), _closure.BODY_DICT), value, dict.copy(value) or None)
+    return _with_state(made, (type(value), _closure.BODY_DICT), value, _closure.dict_items(value) or None)
 
 
 def _reduce_set(pickler: _ExactPickler, value: Any) -> Reduced:
@@ -279,14 +300,16 @@ def _reduce_base(pickler: _ExactPickler, value: Any) -> Reduced:
 
 
 def _reduce_ordered(pickler: _ExactPickler, value: Any) -> Reduced:
-    flat: list[Any] = []
-    for pair in collections.OrderedDict.items(value):
-        flat.extend(pair)
-    return _with_state(made, (type(value), _closure.BODY_ORDERED_DICT), value, flat or None)
+    # The dict beneath has an order of its own, which dict.items(value) shows once keys were moved.
+    flat = _closure.dict_items(value)
+    order = list(value)
+    moved = order if any(key is not other for key, other in zip(order, flat[::2], strict=True)) else None
+    items = (flat, moved) if flat else None
+    return _with_state(made, (type(value), _closure.BODY_ORDERED_DICT), value, items)
 
 
 def _reduce_default(pickler: _ExactPickler, value: Any) -> Reduced:
-    items = (value.default_factory, dict.copy(value))
+    items = (value.default_factory, _closure.dict_items(value))
     return _with_state(made, (type(value), _closure.BODY_DEFAULT_DICT), value, items)
 
 
@@ -335,5 +358,5 @@ _REDUCERS: Final[dict[int, Callable[[_ExactPickler, Any], Any]]] = {
 
 # Functions that the streams name: written by name, for writing them by number would need one of them.
 _OWN_FUNCTIONS: Final = frozenset(
-    map(id, (shared, made, filled, made_tuple, made_frozenset, made_base, made_deque, made_array, made_registered))
+    map(id, (shared, made, filled, made_tuple, made_frozenset, made_base, made_deque, made_array, made_registered, arranged))
 )

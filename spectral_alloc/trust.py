@@ -90,10 +90,24 @@ def _sets_agree() -> bool:
             rebuilt = set(list(set(list(members))))
             if kept != (list(rebuilt) == list(members) and rebuilt.__sizeof__() == members.__sizeof__()):
                 return False
-    shrunk = set(range(100))
-    for member in range(99):
-        shrunk.discard(member)
-    return not _closure.set_order_kept(shrunk)
+    return all(_arranged_alike(count) for count in (3, 8, 40, 700))
+
+
+def _arranged_alike(count: int) -> bool:
+    """A set with a history, and another of the same members arranged like it, must stay alike whatever is done."""
+    first = set(range(0, 97 * count, 97))
+    for member in range(0, 97 * count, 97 * 3):
+        first.discard(member)
+    first.pop()
+    second = set(list(first))
+    _closure.arrange_set(second, _closure.set_layout(first))
+    same = list(first) == list(second) and first.__sizeof__() == second.__sizeof__()
+    for member in range(1, 40 * count, 31):
+        first.add(member)
+        second.add(member)
+    return same and list(first) == list(second) and [first.pop() for _ in first.copy()] == [
+        second.pop() for _ in second.copy()
+    ]
 
 
 def _arrays_agree() -> bool:

@@ -177,3 +177,32 @@ int sa_instance_restore(PyObject *instance, const sa_rule *rule, PyObject *attri
     }
     return restore_attributes(instance, attributes);
 }
+
+/* ---- items of dicts ---- */
+
+PyObject *sa_dict_items(PyObject *dict)
+{
+    PyObject *items = PyList_New(2 * PyDict_GET_SIZE(dict));
+    Py_ssize_t position = 0, place = 0;
+    PyObject *key, *value;
+    while (items != NULL && PyDict_Next(dict, &position, &key, &value)) {
+        PyList_SET_ITEM(items, place++, Py_NewRef(key));
+        PyList_SET_ITEM(items, place++, Py_NewRef(value));
+    }
+    return items;
+}
+
+int sa_dict_fill(PyObject *dict, PyObject *items)
+{
+    for (Py_ssize_t place = 0; place + 1 < PyList_GET_SIZE(items); place += 2) {
+        PyObject *key = Py_NewRef(PyList_GET_ITEM(items, place)); /* a hash written in Python could change the list */
+        PyObject *value = Py_NewRef(PyList_GET_ITEM(items, place + 1));
+        int result = PyODict_Check(dict) ? PyODict_SetItem(dict, key, value) : PyDict_SetItem(dict, key, value);
+        Py_DECREF(key);
+        Py_DECREF(value);
+        if (result < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}

@@ -22,7 +22,6 @@ static const char *const reason_text[SA_REASON_COUNT] = {
     [SA_REASON_OUTSIDE] = "a part of the value is referenced from outside",
     [SA_REASON_WEAK] = "a part of the value has a weak reference",
     [SA_REASON_ATTRIBUTES] = "the attribute dict of an instance is referenced from outside",
-    [SA_REASON_SET_ORDER] = "set order would change",
     [SA_REASON_BUSY] = "the walker is in use",
     [SA_REASON_COUNTS] = "the reference counts of the value cannot be explained",
     [SA_REASON_SHARED_ROOT] = "classes, functions and modules stand for themselves: storing them frees nothing",

@@ -38,6 +38,8 @@ typedef enum outcome { GO_ON = 0, STOP = 1 } outcome; /* STOP: a verdict, a type
 struct sa_closure {
     sa_rules *rules;
     sa_scratch scratch;
+    PyObject **odd_set; /* borrowed; sets whose table would not be rebuilt as it is */
+    size_t odd_set_count, odd_set_capacity;
     PyTypeObject *unknown; /* type that has to be classified before this walk can go on */
     PyObject *reason;      /* owned: of the last verdict */
     PyObject *stop_reason; /* borrowed from the rules */
