@@ -13,7 +13,7 @@ SUBJECTS: dict[str, type[ThermalDict]] = {}
 class Tiny(ThermalDict):
     """The limit is set in ``__new__``, so that it also holds in subclasses with an ``__init__`` of their own."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Tiny":
+    def __new__(cls, /, *args: Any, **kwargs: Any) -> "Tiny":
         self = super().__new__(cls, *args, **kwargs)
         self.memory_limit = TINY_LIMIT_BYTES
         return self
