@@ -9,8 +9,13 @@ from setuptools import Extension, setup
 EXTENSIONS = {
     "_spectrum": ["spectrum.c"],
     "_frame": ["crc32c.c", "shuffle.c"],
-    "_closure": ["closure.c", "sizer.c"],
-    "_thermal": ["policy.c"],
+    "_frame_stats": [],
+    "_closure": ["closure.c", "rules.c", "set_order.c", "instance.c", "sizer.c"],
+    "_cell": ["policy.c"],
+    "_ledger": ["policy.c"],
+    "_departure": ["policy.c"],
+    "_census": ["policy.c"],
+    "_thermal": [],
 }
 
 C_FLAGS = ["-O2", "-g0", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
@@ -37,7 +42,7 @@ extensions = [
 setup(
     ext_modules=cythonize(
         extensions,
-        include_path=["cython_ext"],
+        include_path=[".", "cython_ext"],
         build_dir="build/sanitize" if sanitize else "build/cython",
         compiler_directives={"language_level": 3, "embedsignature": True, "binding": True},
     )

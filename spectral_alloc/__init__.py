@@ -1,1 +1,60 @@
-"""A dict that outgrows RAM and stays a dict."""
+"""A dict that outgrows RAM and stays a dict.
+
+>>> from spectral_alloc import ThermalDict
+>>> d = ThermalDict.open(memory_limit="256 MB")
+>>> d["key"] = {"any": ["value"]}
+"""
+
+try:
+    from spectral_alloc import _cell as _cell
+except ImportError as error:  # a source tree in which nothing was built yet
+    raise ImportError(
+        f"the compiled modules of spectral_alloc do not load ({error}); in a source tree, build them with: "
+        "python setup.py build_ext --inplace   (or run: make build)"
+    ) from error
+
+from importlib.metadata import PackageNotFoundError, version
+
+from spectral_alloc.closure import register_type
+from spectral_alloc.errors import (
+    ClosedError,
+    CorruptFrameError,
+    CorruptLogError,
+    LockedError,
+    RegrowError,
+    SpectralAllocError,
+    StaleAddressError,
+    UntrustedError,
+)
+from spectral_alloc.governor import get_memory_limit, set_memory_limit
+from spectral_alloc.move_watch import Move
+from spectral_alloc.residency import LEGAL_TRANSITIONS, Residency
+from spectral_alloc.spectrum import Resonance, Spectrum
+from spectral_alloc.stats import ThermalStats
+from spectral_alloc.thermal_dict import ThermalDict
+
+__all__ = [
+    "LEGAL_TRANSITIONS",
+    "ClosedError",
+    "CorruptFrameError",
+    "CorruptLogError",
+    "LockedError",
+    "Move",
+    "RegrowError",
+    "Residency",
+    "Resonance",
+    "SpectralAllocError",
+    "Spectrum",
+    "StaleAddressError",
+    "ThermalDict",
+    "ThermalStats",
+    "UntrustedError",
+    "get_memory_limit",
+    "register_type",
+    "set_memory_limit",
+]
+
+try:
+    __version__ = version("spectral_alloc")
+except PackageNotFoundError:  # imported from a source tree that was not installed
+    __version__ = "0+source"

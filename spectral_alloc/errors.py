@@ -2,6 +2,7 @@
 
 __all__ = [
     "ClosedError",
+    "CodecError",
     "CorruptFrameError",
     "CorruptLogError",
     "LockedError",
@@ -22,6 +23,10 @@ class CorruptFrameError(SpectralAllocError, ValueError):
     def __init__(self, message: str, key: object = None) -> None:
         super().__init__(message)
         self.key = key
+
+
+class CodecError(SpectralAllocError, RuntimeError):
+    """A compression library refused to compress; the value stays where it is."""
 
 
 class CorruptLogError(SpectralAllocError, OSError):

@@ -1,0 +1,96 @@
+"""The smallest parts of a thermal dict: the cell of one entry and the budget that entries are charged to.
+
+Nouns: a *Cell* is what the underlying dict holds for a key; a *Backed* is an immutable value whose frame is also on disk; a
+*Budget* is a limit in bytes. The layout, the states and the legal moves of a cell are in core/cell.h.
+
+    Cell   | object header 16 | sa_cell 32 |   = 48 bytes, asserted below
+    Backed | object header 16 | value | place | frame_bytes |
+
+Invariants:
+  1. A cell is owned by one dict alone, which visits its value for the garbage collector; so cells are not tracked.
+  2. Budget.used is the sum over the ledgers charged to it.
+
+Threads: the GIL protects everything.
+"""
+cimport cython
+from cpython.ref cimport Py_DECREF, PyObject
+
+from c_cell cimport *
+from c_policy cimport SA_QUEUE_NONE, sa_cell_unlink_stray
+
+CELL_BYTES = 48
+
+STATE_NAMES = {SA_HOT: "hot", SA_BACKED: "backed", SA_DEPARTING: "departing", SA_WARM: "warm", SA_COLD: "cold",
+               SA_DETACHED: "detached"}
+LEGAL_MOVES = frozenset(
+    (STATE_NAMES[source], STATE_NAMES[target])
+    for source in range(SA_STATE_COUNT) for target in range(SA_STATE_COUNT)
+    if sa_cell_move_is_legal(&_cell_in_state(source).core, target)
+)
+
+
+cdef Cell _cell_in_state(unsigned state):
+    cdef Cell cell = Cell.__new__(Cell)
+    cell.core.state = state
+    return cell
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(256)
+cdef class Cell:
+    """The state of one entry; users never meet one."""
+
+    def __dealloc__(self):
+        if self.core.queue != SA_QUEUE_NONE:
+            sa_cell_unlink_stray(&self.core)
+        if self.core.payload is not NULL and self.core.state != SA_COLD and self.core.state != SA_DEPARTING:
+            Py_DECREF(<object>self.core.payload)
+
+@cython.final
+@cython.no_gc
+cdef class Backed:
+    """An immutable value in RAM whose frame is still on disk, so that it can leave again without being written."""
+
+
+@cython.no_gc
+cdef class Pending:
+    """What a departing cell points to: a move that can still be called off."""
+
+    cdef void cancel(self) noexcept:
+        """Put the value back."""
+
+
+@cython.final
+cdef class Budget:
+    """A limit in bytes that one or many ledgers are charged to."""
+
+    def __init__(self, long long limit_bytes, Budget parent=None):
+        self.limit = limit_bytes
+        self.parent = parent
+
+    @property
+    def used_bytes(self):
+        return self.used
+
+    @property
+    def limit_bytes(self):
+        return self.limit
+
+    @limit_bytes.setter
+    def limit_bytes(self, long long value):
+        self.limit = value
+
+    cdef void charge(self, long long difference) noexcept:
+        self.used += difference
+        if self.parent is not None:
+            self.parent.used += difference
+
+    cdef long long excess(self, long long slack) noexcept:
+        """Bytes by which this budget or its parent is above its limit less `slack`."""
+        cdef long long own = self.used - self.limit + slack
+        if self.parent is None:
+            return own
+        return max(own, self.parent.used - self.parent.limit + slack)
+
+assert Cell.__basicsize__ == CELL_BYTES, Cell.__basicsize__

@@ -1,0 +1,294 @@
+"""Down from RAM: which value leaves next, the walk that decides whether it may, and the commit of each move.
+
+Nouns: a *Departure* is a value on its way out of HOT; a *Shipment* is a batch of frames on its way to disk; a *relief* is one
+round of departures, begun when the ledger is above its limit.
+
+    victim (policy) --> examine: walk --> closed  --> Departure --serialise--> to_warm / to_cold: walk again, drop the object
+                                      |-> held    --> FRESH, later HELD: retried, a bounded number in each relief
+                                      +-> pinned  --> PINNED, with a reason
+
+Invariants:
+  1. A Departure or Shipment that is dropped before its commit puts its cells back: an exception anywhere loses nothing.
+  2. A value is dropped only when it was closed before and after it was serialised, and its entry was not used in between:
+     every use of a departing entry calls the departure off.
+
+Threads: the GIL protects everything; serialising and writing happen between the calls, without any lock of this file.
+Cost: a departure is two walks over the value's graph; a retry of a held value usually one look at a reference count.
+"""
+cimport cython
+from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+
+from c_cell cimport *
+from c_closure cimport *
+from c_policy cimport *
+from spectral_alloc._cell cimport Backed, Cell, Pending
+from spectral_alloc._ledger cimport Ledger, frame_memory_bytes
+
+from spectral_alloc import _closure
+
+cdef extern from *:
+    """
+    #define SA_CELL_OF(node, offset) ((PyObject *)((char *)(node) - (offset)))
+    """
+    PyObject *SA_CELL_OF(sa_cell *node, size_t offset)
+
+cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closure._C_API, SA_CLOSURE_CAPSULE)
+
+cdef enum:
+    HELD_TRIES = 4               # retries of long-held values in one relief
+    HELD_DEBT_PAID = 512         # objects walked in vain that one relief forgives
+
+
+cdef size_t core_offset():
+    """Where the C part of a Cell begins."""
+    cdef Cell probe = Cell.__new__(Cell)
+    return (<char *>&probe.core) - (<char *><PyObject *>probe)
+
+
+cdef size_t cell_offset = core_offset()
+
+
+def begin_relief(Ledger ledger not None):
+    """Open a round of departures: pay off walks that were in vain, so that held values cost a bounded time."""
+    ledger.held_debt = max(0, ledger.held_debt - HELD_DEBT_PAID)
+    ledger.held_tries = HELD_TRIES if ledger.held_debt == 0 else 0
+    ledger.fresh_tries = ledger.policy.queues[SA_QUEUE_FRESH].count
+
+
+def depart(Ledger ledger not None, long long slack=0):
+    """The next value that leaves HOT, or None when the limit less `slack` is met or nothing can leave now."""
+    cdef sa_cell *node
+    cdef Departure departure
+    cdef long long used
+    while ledger.fresh_tries > 0 and ledger.budget_.excess(slack) > 0:
+        ledger.fresh_tries -= 1
+        node = sa_policy_oldest(&ledger.policy, SA_QUEUE_FRESH)
+        if node is NULL:
+            break
+        departure = examine(ledger, <Cell><object>SA_CELL_OF(node, cell_offset))
+        if departure is not None:
+            return departure
+    while ledger.budget_.excess(slack) > 0:
+        node = sa_policy_victim(&ledger.policy)
+        if node is NULL:
+            break
+        departure = examine(ledger, <Cell><object>SA_CELL_OF(node, cell_offset))
+        if departure is not None:
+            return departure
+    while ledger.held_tries > 0 and ledger.held_debt <= 0 and ledger.budget_.excess(slack) > 0:
+        node = sa_policy_oldest(&ledger.policy, SA_QUEUE_HELD)
+        if node is NULL:
+            break
+        ledger.held_tries -= 1
+        used = ledger.used
+        departure = examine(ledger, <Cell><object>SA_CELL_OF(node, cell_offset))
+        if departure is not None or ledger.used < used:
+            # One released value announces others: go on as long as retries succeed.
+            ledger.held_tries += HELD_TRIES
+        if departure is not None:
+            return departure
+    return None
+
+
+cdef Departure examine(Ledger ledger, Cell cell):
+    """Walk the value of a hot cell; file it as departing, held or pinned. None unless it departs."""
+    cdef sa_verdict verdict
+    cdef object value
+    cdef Departure departure
+    sa_policy_remove(&ledger.policy, &cell.core)
+    if cell.core.state == SA_BACKED:
+        fall_back(ledger, cell)
+        return None
+    value = <object>cell.core.payload
+    ledger.examined += 1
+    # Two references are ours: the cell's and the local variable's.
+    try:
+        closure_api.walk(ledger.walker, <PyObject *>value, 2, &verdict)
+    except Exception as error:
+        ledger.pin_for(cell, f"its type could not be examined: {error!r}")
+        return None
+    if cell.core.state != SA_HOT or cell.core.payload != <void *>value or cell.core.queue != SA_QUEUE_NONE:
+        return None  # the walk met a new type, whose classification ran code that used this entry
+    if verdict.status == SA_PINNED:
+        ledger.pin_for(cell, <object>verdict.reason if verdict.reason is not NULL else "unknown")
+        return None
+    if verdict.status == SA_HELD and (not ledger.copy_mode or verdict.flags & SA_FLAT):
+        ledger.held_debt += verdict.objects
+        ledger.hold(cell)
+        return None
+    departure = Departure.__new__(Departure)
+    departure.ledger = ledger
+    departure.cell = cell
+    departure.value = value
+    departure.flags = verdict.flags if verdict.status == SA_CLOSED else 0
+    departure.value_bytes = verdict.bytes if verdict.status == SA_CLOSED else sa_charge_bytes(cell.core.charge)
+    cell.core.flat = (departure.flags & SA_FLAT) != 0
+    ledger.recharge(cell, departure.value_bytes)
+    ledger.move(cell, SA_DEPARTING, "pressure")
+    cell.core.payload = <void *>departure
+    Py_DECREF(value)
+    return departure
+
+
+cdef int fall_back(Ledger ledger, Cell cell) except -1:
+    """A backed value leaves without being written again, unless the program holds it."""
+    cdef Backed backed = <Backed>cell.core.payload
+    if (<PyObject *>backed.value).ob_refcnt > 1 and not ledger.copy_mode:
+        ledger.hold(cell)
+        return 0
+    ledger.recharge(cell, 0)
+    ledger.move(cell, SA_COLD, "pressure")
+    cell.core.payload = <void *><size_t>backed.place
+    cell.core.frame_bytes = backed.frame_bytes
+    cell.core.frequency = 0
+    ledger.demotions += 1
+    Py_DECREF(backed)
+    return 0
+
+
+def depart_cell(Ledger ledger not None, Cell cell not None):
+    """Like depart, for one entry that the user names: its Departure, or None if it is not hot or cannot leave now."""
+    if cell.core.state != SA_HOT or cell.core.kept:
+        return None
+    return examine(ledger, cell)
+
+
+def ship(Ledger ledger not None, long long size_bytes, Cell only=None):
+    """A batch of the oldest warm frames, at least `size_bytes` if there are as many, to be written to disk; or None."""
+    cdef Shipment shipment = Shipment.__new__(Shipment)
+    cdef sa_cell *node
+    cdef Cell cell
+    shipment.ledger = ledger
+    shipment.cells, shipment.frames = [], []
+    while size_bytes > 0:
+        node = sa_policy_oldest(&ledger.policy, SA_QUEUE_WARM) if only is None else &only.core
+        if node is NULL or node.queue != SA_QUEUE_WARM:
+            break
+        cell = <Cell><object>SA_CELL_OF(node, cell_offset)
+        shipment.cells.append(cell)
+        shipment.frames.append(<object>cell.core.payload)
+        sa_policy_remove(&ledger.policy, node)
+        sa_policy_push(&ledger.policy, node, SA_QUEUE_SHIPPING)
+        size_bytes -= sa_charge_bytes(node.charge)
+    return shipment if shipment.cells else None
+
+
+@cython.final
+@cython.no_gc
+cdef class Departure(Pending):
+    """A value on its way out of HOT: whoever drops this before a commit puts the value back."""
+
+    def __dealloc__(self):
+        if self.cell is not None:
+            self.cancel()
+
+    cdef bint is_pending(self) noexcept:
+        return self.cell.core.state == SA_DEPARTING and self.cell.core.payload == <void *>self
+
+    cdef void restore(self) noexcept:
+        """Back to HOT, in no queue."""
+        Py_INCREF(self.value)
+        self.cell.core.payload = <void *>self.value
+        self.cell.core.state = SA_HOT
+
+    cdef void cancel(self) noexcept:
+        """Somebody uses the entry, or serialising failed: the value stays, as one that was hit."""
+        if not self.is_pending():
+            return
+        self.restore()
+        if self.ledger.gone:
+            self.cell.core.state = SA_DETACHED
+        else:
+            sa_policy_admit(&self.ledger.policy, &self.cell.core, True)
+
+    def pin(self, str reason):
+        """The value cannot be serialised: it stays HOT for good, and `reason` is counted."""
+        if self.is_pending() and not self.ledger.gone:
+            self.restore()
+            self.ledger.pin_for(self.cell, reason)
+
+    def hold(self):
+        """The value cannot leave now for a reason outside it (a failing codec or disk): it is retried later."""
+        if self.is_pending() and not self.ledger.gone:
+            self.restore()
+            self.ledger.hold(self.cell)
+
+    cdef bint may_commit(self) except *:
+        """Is the value still untouched and closed? It is walked again: serialising it may have run foreign code."""
+        cdef sa_verdict verdict
+        if not self.is_pending() or self.ledger.gone:
+            return False
+        closure_api.walk(self.ledger.walker, <PyObject *>self.value, 1, &verdict)
+        if not self.is_pending():
+            return False
+        if verdict.status == SA_CLOSED or (verdict.status == SA_HELD and self.ledger.copy_mode):
+            return True
+        self.restore()
+        self.ledger.hold(self.cell)
+        return False
+
+    def to_warm(self, bytes frame not None):
+        """Keep the frame in RAM instead of the value; False if the value was used meanwhile and stays HOT."""
+        if not self.may_commit():
+            return False
+        Py_INCREF(frame)
+        self.ledger.move(self.cell, SA_WARM, "pressure")
+        self.cell.core.payload = <void *>frame
+        self.cell.core.frequency = 0
+        sa_policy_push(&self.ledger.policy, &self.cell.core, SA_QUEUE_WARM)
+        self.ledger.recharge(self.cell, frame_memory_bytes(PyBytes_GET_SIZE(frame)))
+        self.ledger.demotions += 1
+        self.value = None
+        return True
+
+    def to_cold(self, unsigned long long place, unsigned long long frame_bytes):
+        """The frame is on disk already; False if the value was used meanwhile and stays HOT."""
+        if not self.may_commit():
+            return False
+        self.ledger.move(self.cell, SA_COLD, "pressure")
+        self.cell.core.payload = <void *><size_t>place
+        self.cell.core.frame_bytes = frame_bytes
+        self.cell.core.frequency = 0
+        self.ledger.recharge(self.cell, 0)
+        self.ledger.demotions += 1
+        self.value = None
+        return True
+
+
+@cython.final
+@cython.no_gc
+cdef class Shipment:
+    """Warm frames on their way to disk; they stay readable, and whoever drops this before commit leaves them WARM."""
+
+    def __dealloc__(self):
+        if self.cells is not None and not self.ledger.gone:
+            self.cancel()
+
+    cdef void cancel(self) noexcept:
+        cdef Cell cell
+        for entry in self.cells:
+            cell = <Cell>entry
+            if cell.core.queue == SA_QUEUE_SHIPPING:
+                sa_policy_remove(&self.ledger.policy, &cell.core)
+                sa_policy_push(&self.ledger.policy, &cell.core, SA_QUEUE_WARM)
+
+    def commit(self, list places not None):
+        """The frames lie at `places`: let go of them. Returns the (place, frame_bytes) that nobody needs any more."""
+        cdef Cell cell
+        cdef bytes frame
+        cdef list orphans = []
+        for cell, frame, place in zip(self.cells, self.frames, places, strict=True):
+            if cell.core.queue != SA_QUEUE_SHIPPING or cell.core.payload != <void *>frame or self.ledger.gone:
+                orphans.append((place, len(frame)))
+                continue
+            sa_policy_remove(&self.ledger.policy, &cell.core)
+            self.ledger.move(cell, SA_COLD, "pressure")
+            cell.core.payload = <void *><size_t>(<unsigned long long>place)
+            cell.core.frame_bytes = PyBytes_GET_SIZE(frame)
+            Py_DECREF(frame)
+            self.ledger.recharge(cell, 0)
+            self.ledger.spills += 1
+        self.cells = []
+        return orphans

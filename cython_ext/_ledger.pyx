@@ -1,0 +1,382 @@
+"""The ledger of one dict: its cells, what they cost, which tier they are in, and every move between tiers.
+
+Nouns: a *Cell* is what the underlying dict holds for a key (_cell.pyx); the *Ledger* owns the queues of the cells and the sum of
+their charges. Values go down in _departure.pyx; here they enter, are replaced, come up again and are forgotten.
+
+    dict --key--> Cell --payload--> live object | frame | place on disk
+                   ^ linked in a queue of Ledger.policy          Ledger.used --> Budget.used --> Budget.parent.used
+
+Invariants (Ledger.check walks them all):
+  1. used == bytes of all queues + bytes in departure + entry_bytes + buffer_bytes, and the budget holds at least that.
+  2. A cell's state changes only in Ledger.move, along core/cell.h's sa_legal_moves.
+  3. A value is in some tier at every moment: each move installs the new payload before it drops the old one.
+
+Threads: the GIL protects everything; a method that may run foreign code (finalisers of a dropped value) does so last.
+Cost: every move O(1), but for the walk over the value's graph when it departs.
+"""
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+
+from c_cell cimport *
+from c_closure cimport *
+from c_policy cimport *
+
+from spectral_alloc._cell cimport Backed, Budget, Cell, Pending
+
+from spectral_alloc import _closure
+from spectral_alloc._cell import STATE_NAMES
+
+cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closure._C_API, SA_CLOSURE_CAPSULE)
+
+cdef enum:
+    TICK = 256                   # hits between two ticks: growth is noticed soon, and a hit pays nothing
+    SIZE_NODE_LIMIT = 64         # objects that the sampled sizer looks at
+    CELL_BYTES = 48              # object header and core, asserted in _cell.pyx
+    BYTES_HEADER = 33            # of a bytes object
+    FRESH_FAILURES = 3           # examinations after which a held value is no longer fresh
+    EPOCH_ACCESSES = 65536       # shortest epoch; a large dict has 64 accesses per entry
+    EPOCH_ACCESSES_PER_ENTRY = 64
+
+
+def frame_bytes_in_memory(Py_ssize_t length):
+    """RAM that a frame of `length` bytes takes while it is WARM."""
+    return frame_memory_bytes(length)
+
+
+cdef long long frame_memory_bytes(Py_ssize_t length) noexcept:
+    """RAM of a bytes object as the allocator rounds it."""
+    cdef long long size = length + BYTES_HEADER
+    return (size + 15) & ~15 if size <= 512 else (size + 8 + 15) & ~15
+
+
+@cython.final
+cdef class Ledger:
+    """Cells, queues and sums of one dict (see the head of this file)."""
+
+    def __cinit__(self, Budget budget not None, scale):
+        sa_policy_init(&self.policy)
+        self.walker = closure_api.create(closure_api)
+        self.budget_ = budget
+        self.countdown = TICK
+        self.epoch_left = EPOCH_ACCESSES
+        self.reasons = {}
+        self.scale = scale
+        self.band_of_count = <const uint8_t *>PyBytes_AS_STRING(scale.band_of_count)
+        self.stay_from = <const unsigned short *>PyBytes_AS_STRING(scale.stay_from)
+        self.stay_until = <const unsigned short *>PyBytes_AS_STRING(scale.stay_until)
+
+    def __dealloc__(self):
+        self.detach_all()
+        closure_api.destroy(self.walker)
+
+    # sums ---------------------------------------------------------------------------------------------------------
+
+    cdef void charge(self, long long difference) noexcept:
+        self.used += difference
+        self.budget_.charge(difference)
+
+    cdef void recharge(self, Cell cell, long long size_bytes) noexcept:
+        self.charge(sa_policy_recharge(&self.policy, &cell.core, size_bytes))
+
+    def charge_buffers(self, long long buffer_bytes):
+        """Set the bytes of memory that this container holds beside its entries."""
+        self.charge(buffer_bytes - self.buffer_bytes)
+        self.buffer_bytes = buffer_bytes
+
+    cdef void charge_entries(self, long long difference) noexcept:
+        self.entry_bytes += difference
+        self.charge(difference)
+
+    def excess_bytes(self, long long slack=0):
+        """Bytes above the limit less `slack`; negative when there is room."""
+        return self.budget_.excess(slack)
+
+    cdef void rebudget(self, Budget budget) noexcept:
+        self.budget_.charge(-self.used)
+        self.budget_ = budget
+        budget.charge(self.used)
+
+    @property
+    def budget(self):
+        return self.budget_
+
+    @budget.setter
+    def budget(self, Budget budget not None):
+        self.rebudget(budget)
+
+    cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept:
+        """The dict dropped cells behind our back: take the sums from what is left."""
+        cdef long long used = entry_bytes + self.buffer_bytes
+        for queue in range(SA_QUEUE_COUNT):
+            sa_policy_resum(&self.policy, queue)
+            used += self.policy.queues[queue].bytes
+        self.entry_bytes, self.entry_count, self.cold_count = entry_bytes, entry_count, cold_count
+        self.charge(used - self.used)
+
+    # moves ---------------------------------------------------------------------------------------------------------
+
+    cdef int move(self, Cell cell, unsigned state, str cause) except -1:
+        if not sa_cell_move_is_legal(&cell.core, state):
+            raise SystemError(f"a cell cannot go from {STATE_NAMES[cell.core.state]} to {STATE_NAMES[state]}")
+        if self.moves is not None and state != SA_DEPARTING:
+            source = SA_HOT if cell.core.state == SA_DEPARTING or cell.core.state == SA_BACKED else cell.core.state
+            target = SA_HOT if state == SA_BACKED else state
+            if source != target and state != SA_DETACHED:
+                self.moves.append((cell, STATE_NAMES[source], STATE_NAMES[target], cause))
+        self.cold_count += (state == SA_COLD) - (cell.core.state == SA_COLD)
+        cell.core.state = state
+        return 0
+
+    cdef int enter(self, Cell cell, object value, long long key_bytes) except -1:
+        """Make `cell` a new entry that holds `value`. Cost: one estimate of the value's size."""
+        Py_INCREF(value)
+        cell.core.payload = <void *>value
+        cell.core.epoch = self.epoch
+        sa_policy_admit(&self.policy, &cell.core, False)
+        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        self.entry_count += 1
+        self.charge_entries(key_bytes + CELL_BYTES)
+        return 0
+
+    cdef object drop_payload(self, Cell cell):
+        """Empty `cell` and return what must be released by the caller, last; the state is left to the caller too."""
+        cdef object dropped = None
+        if cell.core.queue == SA_QUEUE_PINNED:
+            self.reasons.pop(<size_t><PyObject *>cell, None)
+        if cell.core.state == SA_COLD:
+            place = <unsigned long long><size_t>cell.core.payload
+            frame_bytes = cell.core.frame_bytes
+            cell.core.payload = NULL
+            self.release(place, frame_bytes)
+        elif cell.core.state != SA_DEPARTING and cell.core.payload is not NULL:
+            dropped = <object>cell.core.payload
+            Py_DECREF(dropped)
+            if cell.core.state == SA_BACKED:
+                self.release((<Backed>dropped).place, (<Backed>dropped).frame_bytes)
+        cell.core.payload = NULL
+        return dropped
+
+    cdef object replace(self, Cell cell, object value):
+        """Let `cell` hold `value`; returns the old payload, which the caller drops last."""
+        cdef unsigned queue = cell.core.queue
+        cdef object dropped = self.drop_payload(cell)
+        Py_INCREF(value)
+        cell.core.payload = <void *>value
+        if cell.core.state != SA_HOT:
+            self.move(cell, SA_HOT, "write")
+        cell.core.flat = False
+        if queue != SA_QUEUE_SMALL and queue != SA_QUEUE_MAIN and queue != SA_QUEUE_KEPT:
+            sa_policy_remove(&self.policy, &cell.core)
+            sa_policy_admit(&self.policy, &cell.core, queue != SA_QUEUE_NONE)
+        sa_cell_hit(&cell.core, self.epoch)
+        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        return dropped
+
+    cdef int forget(self, Cell cell, long long key_bytes) except -1:
+        """`cell` is no longer an entry. A live value or a frame in RAM stays in it, for the caller."""
+        cdef object backed
+        if cell.core.queue == SA_QUEUE_PINNED:
+            self.reasons.pop(<size_t><PyObject *>cell, None)
+        if cell.core.state == SA_COLD:
+            self.drop_payload(cell)
+        elif cell.core.state == SA_BACKED:
+            backed = <object>cell.core.payload
+            self.release((<Backed>backed).place, (<Backed>backed).frame_bytes)
+            self.move(cell, SA_HOT, "delete")
+            Py_INCREF((<Backed>backed).value)
+            cell.core.payload = <void *>(<Backed>backed).value
+            Py_DECREF(backed)
+        elif cell.core.state == SA_DEPARTING:
+            (<Pending>cell.core.payload).cancel()
+        sa_policy_remove(&self.policy, &cell.core)
+        self.recharge(cell, 0)
+        self.move(cell, SA_DETACHED, "delete")
+        self.entry_count -= 1
+        self.charge_entries(-key_bytes - CELL_BYTES)
+        return 0
+
+    cdef object live(self, Cell cell):
+        """The live object of a cell that has one; a departure is called off. KeyError-free: raises SystemError otherwise."""
+        if cell.core.state == SA_DEPARTING:
+            (<Pending>cell.core.payload).cancel()
+        if cell.core.state == SA_BACKED:
+            return (<Backed>cell.core.payload).value
+        if cell.core.state == SA_HOT:
+            return <object>cell.core.payload
+        raise SystemError(f"a {STATE_NAMES[cell.core.state]} cell has no live object")
+
+    cdef void reweigh(self, Cell cell) noexcept:
+        """Estimate a live value's size again: it may have grown in place."""
+        if cell.core.state == SA_HOT and not cell.core.flat:
+            self.recharge(cell, closure_api.size_estimate(<PyObject *>cell.core.payload, SIZE_NODE_LIMIT))
+
+    cdef void hold(self, Cell cell) noexcept:
+        """Set a held value aside: for an early retry at first, then for the slow rotation."""
+        if cell.core.frequency >= FRESH_FAILURES:
+            sa_policy_push(&self.policy, &cell.core, SA_QUEUE_HELD)
+        else:
+            cell.core.frequency += 1
+            sa_policy_push(&self.policy, &cell.core, SA_QUEUE_FRESH)
+        self.reweigh(cell)
+
+    cdef int pin_for(self, Cell cell, str reason) except -1:
+        self.reasons[<size_t><PyObject *>cell] = reason
+        sa_policy_push(&self.policy, &cell.core, SA_QUEUE_PINNED)
+        return 0
+
+    # up -------------------------------------------------------------------------------------------------------------
+
+    def whereabouts(self, Cell cell):
+        """Where the value of a cell is: ("live", object), ("warm", frame), ("cold", place, frame_bytes) or ("gone",)."""
+        if cell.core.state == SA_WARM:
+            return ("warm", <object>cell.core.payload)
+        if cell.core.state == SA_COLD:
+            return ("cold", <unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes)
+        return ("gone",) if cell.core.state == SA_DETACHED else ("live", self.live(cell))
+
+    def arrive(self, Cell cell, tuple origin, object value, bint insist=False):
+        """Install a value read from `origin` (of whereabouts) and return the object that the entry now has.
+
+        Not installed: an immutable value that is read for the first time in its tier, unless `insist`; a value whose
+        entry has changed meanwhile (then another thread's object is returned if there is one).
+        """
+        cdef bint returning
+        cdef Backed backed
+        cdef object frame = None
+        if cell.core.state == SA_HOT or cell.core.state == SA_BACKED or cell.core.state == SA_DEPARTING:
+            return self.live(cell)
+        if origin[0] == "warm":
+            if cell.core.state != SA_WARM or cell.core.payload != <void *><PyObject *>origin[1]:
+                return value
+        elif cell.core.state != SA_COLD or <size_t>cell.core.payload != <size_t>origin[1]:
+            return value
+        sa_cell_hit(&cell.core, self.epoch)
+        if cell.core.flat and cell.core.frequency < 2 and not insist:
+            return value
+        returning = cell.core.state == SA_WARM or cell.core.frequency >= 2
+        self.promotions += 1
+        if cell.core.flat and cell.core.state == SA_COLD:
+            backed = Backed.__new__(Backed)
+            backed.value, backed.place, backed.frame_bytes = value, origin[1], origin[2]
+            Py_INCREF(backed)
+            cell.core.payload = <void *>backed
+            self.move(cell, SA_BACKED, "read")
+        else:
+            frame = self.drop_payload(cell)
+            Py_INCREF(value)
+            cell.core.payload = <void *>value
+            self.move(cell, SA_HOT, "read")
+        sa_policy_remove(&self.policy, &cell.core)
+        sa_policy_admit(&self.policy, &cell.core, returning)
+        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        return value
+
+    def warm_up(self, Cell cell, tuple origin, bytes frame):
+        """A cold cell's frame comes back into RAM; False if the entry has changed since `origin`."""
+        if cell.core.state != SA_COLD or <size_t>cell.core.payload != <size_t>origin[1]:
+            return False
+        self.drop_payload(cell)
+        Py_INCREF(frame)
+        cell.core.payload = <void *>frame
+        self.move(cell, SA_WARM, "prefetch")
+        sa_policy_push(&self.policy, &cell.core, SA_QUEUE_WARM)
+        self.recharge(cell, frame_memory_bytes(len(frame)))
+        return True
+
+    def relocate(self, Cell cell, unsigned long long place, unsigned long long new_place):
+        """Compaction moved a frame; False if the entry no longer refers to `place`."""
+        cdef Backed backed
+        if cell.core.state == SA_COLD and <size_t>cell.core.payload == place:
+            cell.core.payload = <void *><size_t>new_place
+            return True
+        if cell.core.state == SA_BACKED and (<Backed>cell.core.payload).place == place:
+            (<Backed>cell.core.payload).place = new_place
+            return True
+        return False
+
+    @property
+    def hot_hits(self):
+        """Accesses that found a live object."""
+        return self.hits_hot + TICK - self.countdown
+
+    @property
+    def heat_scale(self):
+        return self.scale
+
+    @property
+    def used_bytes(self):
+        return self.used
+
+    @property
+    def value_bytes_allowed(self):
+        """Bytes that values and frames may take: what the limit leaves beside keys, cells and buffers."""
+        return max(0, self.used - self.budget_.excess(0) - self.entry_bytes - self.buffer_bytes)
+
+    @property
+    def warm_bytes(self):
+        """Bytes of frames in RAM, those on their way to disk included."""
+        return self.policy.queues[SA_QUEUE_WARM].bytes + self.policy.queues[SA_QUEUE_SHIPPING].bytes
+
+    @property
+    def ignores_aliases(self):
+        """aliasing="copy": what the program still holds does not keep a value from leaving."""
+        return self.copy_mode
+
+    @ignores_aliases.setter
+    def ignores_aliases(self, bint value):
+        self.copy_mode = value
+
+    def watch(self, release, bint moves):
+        """Set who hears of dead frames on disk, and whether moves are recorded for take_moves."""
+        self.release = release
+        self.moves = ([] if self.moves is None else self.moves) if moves else None
+
+    def take_moves(self):
+        """The recorded (cell, from, to, cause), oldest first, and forget them."""
+        cdef list moves = self.moves
+        if not moves:
+            return []
+        self.moves = []
+        return moves
+
+    def keep(self, Cell cell not None, bint kept):
+        """Pin or unpin a live entry for the user."""
+        if cell.core.kept == kept or cell.core.state == SA_DETACHED:
+            return
+        self.live(cell)
+        cell.core.kept = kept
+        self.reasons.pop(<size_t><PyObject *>cell, None)
+        sa_policy_remove(&self.policy, &cell.core)
+        if kept:
+            sa_policy_push(&self.policy, &cell.core, SA_QUEUE_KEPT)
+        else:
+            sa_policy_admit(&self.policy, &cell.core, True)
+
+    # heat -----------------------------------------------------------------------------------------------------------
+
+    cdef void tick(self) noexcept:
+        """After every TICK hits: count them, and halve all heat once an epoch."""
+        self.hits_hot += TICK
+        self.countdown = TICK
+        self.epoch_left -= TICK
+        if self.epoch_left <= 0:
+            self.epoch += 1
+            self.epoch_left = max(<long long>EPOCH_ACCESSES, self.entry_count * EPOCH_ACCESSES_PER_ENTRY)
+
+    cdef int look(self, Cell cell) noexcept:
+        """The band of a cell now; counts a migration when it leaves its band by more than the dead band."""
+        if cell.core.epoch != self.epoch:
+            sa_cell_cool(&cell.core, self.epoch)
+        if cell.core.count < self.stay_from[cell.core.band] or cell.core.count > self.stay_until[cell.core.band]:
+            cell.core.band = self.band_of_count[cell.core.count]
+            self.migrations += 1
+        return cell.core.band
+
+    cdef void detach_all(self) noexcept:
+        """The dict is going away: no cell may point into this ledger any more, and the budget gets its bytes back."""
+        self.gone = True
+        sa_policy_detach_all(&self.policy)
+        self.budget_.charge(-self.used)
+        self.used = 0

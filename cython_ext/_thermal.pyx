@@ -1,0 +1,469 @@
+"""The dict of cells: CPython's own dict underneath, with the methods that touch values replaced.
+
+Nouns: *DictCore* is the compiled base of ThermalDict; a *cell* is what the underlying dict holds for a key (_cell.pyx); a *hit* finds
+a live object; the *slow* functions are for everything else; a *raw* value is one that C code put into the underlying dict
+behind our back (``dict.__setitem__(d, k, v)``): it is returned as it is and never moves.
+
+    d[k] -> dict lookup -> Cell -> live object                          this file, core/cell.h: the hit
+                                -> frame or place -> tiers.load(cell)   the slow path, tiers.py
+
+Invariants (DictCore._check walks them all):
+  1. Each cell in the dict is counted once in ledger.entry_count and charged with its key in ledger.entry_bytes.
+  2. len, `in`, key iteration and order are the underlying dict's own; no method of this file changes the order otherwise.
+  3. The garbage collector sees a hot value through its dict: cells are not tracked, dict_traverse visits what they own.
+
+Threads: the GIL; between a look-up and the use of its cell no foreign code runs. Foreign code (__eq__, finalisers, reducers) may
+re-enter any method: it only ever runs before a look-up or after the last change.
+Cost: a hit is dict's own look-up and about twelve instructions more.
+"""
+cimport cython
+from cpython.dict cimport PyDict_Clear, PyDict_Contains, PyDict_GetItemWithError, PyDict_Next, PyDict_SetItem, PyDict_Size
+from cpython.object cimport PyTypeObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport PyObject
+
+from c_cell cimport *
+from c_closure cimport *
+from c_policy cimport *
+from spectral_alloc._cell cimport Backed, Budget, Cell
+from spectral_alloc._ledger cimport Ledger
+
+from spectral_alloc import _closure
+from spectral_alloc.heat import default_scale
+
+cdef extern from "dict_core.h":
+    object sa_dict_pop_or_none(object mapping, object key)
+    object sa_dict_iterator(object mapping)
+    bint sa_is_type(PyObject *found, PyTypeObject *type) noexcept
+    void sa_install_traverse(PyTypeObject *core_type, PyTypeObject *cell_type) noexcept
+
+cdef extern from "Python.h":
+    PyObject *PyDict_SetDefault(object mapping, object key, object value) except NULL
+
+cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closure._C_API, SA_CLOSURE_CAPSULE)
+
+cdef enum:
+    CELL_BYTES = 48          # asserted in _cell.pyx
+    SWEEP_CELLS = 8          # cells weighed again at each tick
+    WRITES_PER_TICK = 32
+    TICKS_PER_PULSE = 8      # ticks between two looks at the process's memory
+
+cdef object dict_items = dict.items
+cdef object dict_sizeof = dict.__sizeof__
+cdef object MISSING = object()
+
+
+cdef inline bint is_cell(PyObject *found) noexcept:
+    return sa_is_type(found, <PyTypeObject *>Cell)
+
+
+cdef class DictCore(dict):
+    """The compiled base of ThermalDict: use that."""
+
+    def __cinit__(self):
+        self.ledger = Ledger(self._enrol(), default_scale())
+        self.write_countdown = WRITES_PER_TICK
+        self.pulse_countdown = TICKS_PER_PULSE
+
+    def __dealloc__(self):
+        if self.ledger is not None:
+            self.ledger.detach_all()
+
+    def __init__(self, *args, **named):
+        if len(args) > 1:
+            raise TypeError(f"{type(self).__name__} expected at most 1 argument, got {len(args)}")
+        if args or named:
+            self.update(*args, **named)
+
+    # reading --------------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key):
+        cdef PyObject *found = PyDict_GetItemWithError(self, key)
+        cdef sa_cell *core
+        if found is not NULL and is_cell(found):
+            core = &(<Cell>found).core
+            if core.state == SA_HOT:
+                value = <object>core.payload
+                sa_cell_hit(core, self.ledger.epoch)
+                self.ledger.countdown -= 1
+                if self.ledger.countdown <= 0:
+                    self.tick_slow(<Cell>found)
+                return value
+        if found is NULL:
+            return self.missing_slow(key)
+        return self.value_slow(key, <object>found)
+
+    def get(self, key, default=None, /):
+        """Return the value for key if key is in the dictionary, else default."""
+        cdef PyObject *found = PyDict_GetItemWithError(self, key)
+        cdef sa_cell *core
+        if found is NULL:
+            return default
+        if is_cell(found):
+            core = &(<Cell>found).core
+            if core.state == SA_HOT:
+                value = <object>core.payload
+                sa_cell_hit(core, self.ledger.epoch)
+                self.ledger.countdown -= 1
+                if self.ledger.countdown <= 0:
+                    self.tick_slow(<Cell>found)
+                return value
+        return self.value_slow(key, <object>found)
+
+    def __contains__(self, key):
+        # dict publishes this one as a method, which would give subclasses written in Python a slow slot.
+        return PyDict_Contains(self, key)
+
+    cdef object missing_slow(self, key):
+        """Nothing was found: a subclass may have __missing__."""
+        missing = getattr(type(self), "__missing__", None)
+        if missing is None:
+            raise KeyError(key)
+        return missing.__get__(self, type(self))(key) if hasattr(missing, "__get__") else missing(key)
+
+    cdef object value_slow(self, key, found):
+        """The value of what the underlying dict holds, wherever it is; counts as an access."""
+        cdef Ledger ledger = self.ledger
+        cdef Cell cell
+        if type(found) is not Cell:
+            return found
+        cell = <Cell>found
+        if cell.core.state == SA_WARM:
+            ledger.hits_warm += 1
+        elif cell.core.state == SA_COLD:
+            ledger.hits_cold += 1
+        elif cell.core.state != SA_DETACHED:
+            ledger.hits_hot += 1
+            value = ledger.live(cell)
+            sa_cell_hit(&cell.core, ledger.epoch)
+            return value
+        ledger.epoch_left -= 1
+        value = self.tiers.load(cell, key)
+        if ledger.budget_.excess(0) > 0:
+            self.relieve_slow()
+        return value
+
+    cdef object peek(self, key, found):
+        """Like value_slow, but a live value is not counted as used: for iteration and comparison."""
+        cdef Cell cell
+        if type(found) is not Cell:
+            return found
+        cell = <Cell>found
+        if cell.core.state == SA_HOT:
+            return <object>cell.core.payload
+        return self.value_slow(key, found)
+
+    def _peek(self, key, default):
+        """The value of `key` without counting an access, or `default`."""
+        cdef PyObject *found = PyDict_GetItemWithError(self, key)
+        return default if found is NULL else self.peek(key, <object>found)
+
+    def get_many(self, keys, default=None):
+        """Return the list of values for `keys`, `default` where a key is absent; frames on disk are read in disk order."""
+        cdef list result = []
+        wanted = keys if isinstance(keys, (list, tuple)) else list(keys)
+        if self.ledger.cold_count:
+            self.tiers.prefetch(self, wanted)
+        for key in wanted:
+            result.append(self.get(key, default))
+        return result
+
+    # writing --------------------------------------------------------------------------------------------------------
+
+    def __setitem__(self, key, value):
+        self.store(key, value)
+
+    cdef int store(self, key, value) except -1:
+        """One look-up, for a new key and for an old one: a spare cell is offered to the dict, which keeps it or not."""
+        cdef Ledger ledger = self.ledger
+        cdef Cell spare = self.spare
+        cdef PyObject *found
+        cdef object dropped = None
+        if spare is None:
+            spare = Cell.__new__(Cell)
+        else:
+            self.spare = None
+        found = PyDict_SetDefault(self, key, spare)
+        if found == <PyObject *>spare:
+            self.enter(spare, key, value)
+        elif is_cell(found):
+            dropped = ledger.replace(<Cell>found, value)
+            self.spare = spare
+        else:
+            PyDict_SetItem(self, key, spare)
+            self.enter(spare, key, value)
+        self.write_countdown -= 1
+        if self.write_countdown <= 0:
+            self.write_countdown = WRITES_PER_TICK
+            self.sweep(SWEEP_CELLS)
+            self.pulse_slow()
+        if ledger.budget_.excess(0) > 0:
+            self.relieve_slow()
+        return 0
+
+    cdef int enter(self, Cell cell, key, value) except -1:
+        self.ledger.enter(cell, value, closure_api.size_key(<PyObject *>key))
+        if self.ledger.entry_count >= self.table_check:
+            self.weigh_table()
+        return 0
+
+    cdef int weigh_table(self) except -1:
+        """Charge the dict's own hash table, which grows in leaps."""
+        cdef long long table_bytes = dict_sizeof(self)
+        self.ledger.charge_entries(table_bytes - self.table_bytes)
+        self.table_bytes = table_bytes
+        self.table_check = self.ledger.entry_count + self.ledger.entry_count // 16 + 4
+        return 0
+
+    def setdefault(self, key, default=None, /):
+        """Insert key with a value of default if key is not in the dictionary; return the value for key."""
+        cdef PyObject *found = PyDict_GetItemWithError(self, key)
+        if found is not NULL:
+            return self.value_slow(key, <object>found)
+        self.store(key, default)
+        return default
+
+    def __delitem__(self, key):
+        cdef object dropped = sa_dict_pop_or_none(self, key)
+        if dropped is None:
+            raise KeyError(key)
+        if type(dropped) is Cell:
+            self.ledger.forget(<Cell>dropped, closure_api.size_key(<PyObject *>key))
+
+    def pop(self, key, /, *default):
+        """Remove key and return its value; without the key return default if given, else raise KeyError."""
+        cdef PyObject *found
+        if len(default) > 1:
+            raise TypeError(f"pop expected at most 2 arguments, got {len(default) + 1}")
+        found = PyDict_GetItemWithError(self, key)
+        if found is not NULL:
+            # Loaded before it is removed: a damaged frame must raise and leave the entry where it is.
+            held = self.peek(key, <object>found)
+            value = self.take(key)
+            if value is not MISSING:
+                return value
+        if default:
+            return default[0]
+        raise KeyError(key)
+
+    cdef object take(self, key):
+        """Remove `key` and return its value, or MISSING."""
+        cdef object taken = sa_dict_pop_or_none(self, key)
+        if taken is None:
+            return MISSING
+        value = self.peek(key, taken)
+        if type(taken) is Cell:
+            self.ledger.forget(<Cell>taken, closure_api.size_key(<PyObject *>key))
+        return value
+
+    def popitem(self):
+        """Remove and return the last inserted (key, value) pair; KeyError if the dictionary is empty."""
+        while PyDict_Size(self):
+            key = next(reversed(self))
+            value = self.pop(key, MISSING)
+            if value is not MISSING:
+                return key, value
+        raise KeyError("popitem(): dictionary is empty")
+
+    def clear(self):
+        """Remove all items."""
+        cdef PyObject *key
+        cdef PyObject *found
+        cdef Py_ssize_t position = 0
+        cdef long long before = self.ledger.used
+        while PyDict_Next(self, &position, &key, &found):
+            if is_cell(found) and (<Cell>found).core.state != SA_DETACHED:
+                self.ledger.forget(<Cell>found, closure_api.size_key(key))
+        self.weigh_table()
+        PyDict_Clear(self)
+        self.weigh_table()
+        if self.tiers is not None:
+            self.tiers.trim(before - self.ledger.used)
+
+    def update(self, other=(), /, **named):
+        """Update from a mapping or an iterable of pairs, then from keyword arguments."""
+        if type(other) is dict:
+            for key, value in other.items():
+                self.store(key, value)
+        elif hasattr(other, "keys"):
+            for key in other.keys():
+                self.store(key, other[key])
+        else:
+            self.update_pairs_slow(other)
+        for key, value in named.items():
+            self.store(key, value)
+
+    cdef int update_pairs_slow(self, pairs) except -1:
+        cdef Py_ssize_t index = 0
+        for pair in pairs:
+            if type(pair) is not tuple and type(pair) is not list:
+                try:
+                    pair = list(pair)
+                except TypeError:
+                    raise TypeError(
+                        f"cannot convert dictionary update sequence element #{index} to a sequence") from None
+            if len(pair) != 2:
+                raise ValueError(
+                    f"dictionary update sequence element #{index} has length {len(pair)}; 2 is required")
+            self.store(pair[0], pair[1])
+            index += 1
+        return 0
+
+    # iteration --------------------------------------------------------------------------------------------------------
+
+    def __iter__(self):
+        # Overridden so that C code (dict(d), {**d}) does not take the short cut that would copy cells.
+        return sa_dict_iterator(self)
+
+    def _iterate(self, bint pairs, bint backwards):
+        cdef ValueIterator iterator = ValueIterator.__new__(ValueIterator)
+        raw = dict_items(self)
+        iterator.core, iterator.pairs = self, pairs
+        iterator.raw = reversed(raw) if backwards else iter(raw)
+        return iterator
+
+    # maintenance ------------------------------------------------------------------------------------------------------
+
+    cdef int tick_slow(self, Cell cell) except -1:
+        """After every 256 hits: halve heat when due, and notice values that grew in place."""
+        self.ledger.tick()
+        self.ledger.reweigh(cell)
+        self.sweep(SWEEP_CELLS)
+        self.pulse_slow()
+        if self.ledger.budget_.excess(0) > 0:
+            self.relieve_slow()
+        return 0
+
+    cdef int pulse_slow(self) except -1:
+        self.pulse_countdown -= 1
+        if self.pulse_countdown <= 0:
+            self.pulse_countdown = TICKS_PER_PULSE
+            self.tiers_slow().pulse(self)
+        return 0
+
+    cdef void sweep(self, Py_ssize_t cells) noexcept:
+        """Weigh the next `cells` values again, round and round the dict."""
+        cdef PyObject *key
+        cdef PyObject *found
+        while cells > 0:
+            cells -= 1
+            if not PyDict_Next(self, &self.sweep_position, &key, &found):
+                self.sweep_position = 0
+                return
+            if is_cell(found):
+                self.ledger.reweigh(<Cell>found)
+
+    def _sweep(self, Py_ssize_t cells):
+        """Weigh the next `cells` values again."""
+        self.sweep(cells)
+
+    cdef object tiers_slow(self):
+        """The Python side, made when it is first needed."""
+        if self.tiers is None:
+            self.tiers = self._make_tiers(self.ledger)
+        return self.tiers
+
+    cdef int relieve_slow(self) except -1:
+        """The ledger is above its limit: let values leave."""
+        if PyDict_Size(self) < self.ledger.entry_count:
+            self.recount_slow()
+        self.tiers_slow().relieve()
+        if self.ledger.budget_.excess(0) > 0:
+            self._relieve_others()
+        if self.ledger.moves:
+            self._tell_moves()
+        return 0
+
+    cdef int recount_slow(self) except -1:
+        """Cells were dropped behind our back (``dict.clear(d)``): add up what is left."""
+        cdef PyObject *key
+        cdef PyObject *found
+        cdef Py_ssize_t position = 0
+        cdef long long entry_bytes = 0, entry_count = 0, cold_count = 0
+        while PyDict_Next(self, &position, &key, &found):
+            if is_cell(found):
+                entry_bytes += closure_api.size_key(key) + CELL_BYTES
+                entry_count += 1
+                cold_count += (<Cell>found).core.state == SA_COLD
+        self.ledger.recount(self.table_bytes + entry_bytes, entry_count, cold_count)
+        return 0
+
+    def _settle(self):
+        """Let leave what can leave now; every method that reports numbers calls this first."""
+        if PyDict_Size(self) != self.ledger.entry_count:
+            self.recount_slow()
+        if self.ledger.budget_.excess(0) > 0:
+            self.relieve_slow()
+
+    def _find(self, key):
+        """The cell of `key` (KeyError if absent; None for a raw value)."""
+        cdef PyObject *found = PyDict_GetItemWithError(self, key)
+        if found is NULL:
+            raise KeyError(key)
+        return <object>found if is_cell(found) else None
+
+    def _cells(self):
+        """All (key, cell) pairs."""
+        return [(key, found) for key, found in dict_items(self) if type(found) is Cell]
+
+    def _cells_after(self, Py_ssize_t position, Py_ssize_t limit):
+        """Up to `limit` slots of the table from `position`: (next position or -1, the cells whose frame is on disk)."""
+        cdef PyObject *key
+        cdef PyObject *found
+        cdef list cells = []
+        while limit > 0:
+            limit -= 1
+            if not PyDict_Next(self, &position, &key, &found):
+                return -1, cells
+            if is_cell(found) and ((<Cell>found).core.state == SA_COLD or (<Cell>found).core.state == SA_BACKED):
+                cells.append(<object>found)
+        return position, cells
+
+    @property
+    def _ledger(self):
+        return self.ledger
+
+    def _adopt_tiers(self, tiers):
+        """Use a Python side that was made from settings."""
+        self.tiers = tiers
+
+    @property
+    def _tiers(self):
+        return self.tiers_slow()
+
+    @property
+    def _has_tiers(self):
+        """Has anything had to move yet?"""
+        return self.tiers is not None
+
+
+@cython.final
+cdef class ValueIterator:
+    """Iterates over values or pairs; the underlying dict's own iterator notices changes of size."""
+    cdef DictCore core
+    cdef object raw
+    cdef bint pairs
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef tuple pair = next(self.raw)
+        value = self.core.peek(pair[0], pair[1])
+        return (pair[0], value) if self.pairs else value
+
+    def __length_hint__(self):
+        return self.raw.__length_hint__()
+
+    def __reduce__(self):
+        cdef list rest = [(key, self.core.peek(key, found)) for key, found in _copy_iterator(self.raw)]
+        return iter, (rest if self.pairs else [value for key, value in rest],)
+
+
+def _copy_iterator(raw):
+    """The pairs that a raw iterator has still to give, without moving it."""
+    return raw.__reduce__()[1][0]
+
+
+# Cells are not tracked by the garbage collector: the dict visits the values in their stead.
+sa_install_traverse(<PyTypeObject *>DictCore, <PyTypeObject *>Cell)

@@ -1,0 +1,77 @@
+/* dict_core.h - what a dict of cells needs from CPython's C API beside Cython's own declarations.
+ *
+ * Words: a *cell object* is a Cell of _cell.pyx as C sees it; a *core type* is the type object of DictCore.
+ *
+ *   cell object  | object header 16 | sa_cell 32 |
+ *
+ * Invariant: a hot value is visited for the garbage collector by the one dict that owns its cell, and only while nothing
+ * else holds the cell: a cell that somebody else holds too counts as an outside reference, so that its value is never
+ * taken for garbage while it can still be reached.
+ *
+ * Threads: called with the GIL held. Cost: one cell's cache line per entry.
+ */
+#ifndef SA_DICT_CORE_H
+#define SA_DICT_CORE_H
+
+#include <Python.h>
+#include <stddef.h>
+
+#include "cell.h"
+
+typedef struct sa_cell_object {
+    PyObject ob_base;
+    sa_cell core;
+} sa_cell_object;
+
+_Static_assert(offsetof(sa_cell_object, core) == 16, "a Cell is its header and its sa_cell, as _cell.pyx asserts");
+
+/* Remove `key` and return its value, None when the key is absent, NULL with an error set (new references). */
+static inline PyObject *sa_dict_pop_or_none(PyObject *dict, PyObject *key) {
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *value = NULL;
+    int found = PyDict_Pop(dict, key, &value);
+    if (found < 0)
+        return NULL;
+    return found ? value : Py_NewRef(Py_None);
+#else
+    return _PyDict_Pop(dict, key, Py_None);
+#endif
+}
+
+static inline PyObject *sa_dict_iterator(PyObject *dict) {
+    return PyDict_Type.tp_iter(dict);
+}
+
+static inline int sa_is_type(PyObject *object, PyTypeObject *type) {
+    return Py_IS_TYPE(object, type);
+}
+
+/* Set once, when the module that includes this header is imported; a traverseproc has no other way to them. */
+static traverseproc sa_members_traverse;
+static PyTypeObject *sa_cell_type;
+
+/* tp_traverse of DictCore: keys, cells and members, then the values that only their cell, and it only this dict, holds. */
+static int sa_dict_traverse(PyObject *dict, visitproc visit, void *arg) {
+    PyObject *key, *found;
+    Py_ssize_t position = 0;
+    int result = sa_members_traverse(dict, visit, arg);
+    if (result)
+        return result;
+    while (PyDict_Next(dict, &position, &key, &found)) {
+        const sa_cell *core = &((sa_cell_object *)found)->core;
+        if (Py_IS_TYPE(found, sa_cell_type) && Py_REFCNT(found) == 1 && core->state == SA_HOT && !core->flat)
+            Py_VISIT((PyObject *)core->payload);
+    }
+    return 0;
+}
+
+/* The members of a DictCore are left to its deallocation, since a method may still be called on it until then; so
+ * tp_clear is dict's own. */
+static inline void sa_install_traverse(PyTypeObject *core_type, PyTypeObject *cell_type) {
+    sa_members_traverse = core_type->tp_traverse;
+    sa_cell_type = cell_type;
+    core_type->tp_traverse = sa_dict_traverse;
+    core_type->tp_clear = PyDict_Type.tp_clear;
+}
+
+#endif

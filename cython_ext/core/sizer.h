@@ -1,0 +1,36 @@
+/* sizer.h: what an object costs in memory, from formulas, without running Python code.
+ *
+ * Nouns
+ *   own bytes   what freeing this one object would give back to the allocator: object with its GC header, and the
+ *               tables or buffers that only it owns, each rounded as its allocator rounds
+ *   estimate    own bytes of a value and of what it holds, sampled when it holds much
+ *
+ * Invariants
+ *   1. Nothing here runs Python code, allocates a Python object or changes a reference count.
+ *   2. sa_size_key(key) is the same at each call during the life of the key (only what cannot change is counted).
+ *   3. The estimate is exact for str, bytes, numbers, arrays and for containers with at most node_limit objects
+ *      none of which is met twice.
+ *
+ * Thread rule: call with the GIL held. Cost: own bytes 2-10 ns; an estimate about 10 ns per node, at most node_limit.
+ */
+#ifndef SA_SIZER_H
+#define SA_SIZER_H
+
+#include <Python.h>
+
+/* What the two allocators really hand out for a request. */
+Py_ssize_t sa_round_allocation(Py_ssize_t bytes);
+
+/* Own bytes of one object (of any type; unknown types count their C struct only). 0 for an immortal object. */
+Py_ssize_t sa_own_bytes(PyObject *object);
+
+#define SA_SIZE_NODE_LIMIT 64
+
+/* Estimated bytes of `value` with everything it holds, after looking at about node_limit objects at most
+ * (0: SA_SIZE_NODE_LIMIT). Classes, functions and modules count 0. Never fails. */
+Py_ssize_t sa_size_estimate(PyObject *value, int node_limit);
+
+/* Bytes of a dict key: exact for str, bytes, numbers and tuples of those (to a bounded depth), else its C struct. */
+Py_ssize_t sa_size_key(PyObject *key);
+
+#endif

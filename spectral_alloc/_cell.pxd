@@ -1,0 +1,25 @@
+# The C side of _cell.pyx, for the other compiled modules.
+from c_cell cimport sa_cell
+
+
+cdef class Cell:
+    cdef sa_cell core            # at a fixed offset, so that a sa_cell* can be turned back into its Cell
+
+
+cdef class Backed:
+    cdef object value            # the live object, deeply immutable
+    cdef unsigned long long place
+    cdef unsigned long long frame_bytes
+
+
+cdef class Pending:
+    cdef void cancel(self) noexcept
+
+
+cdef class Budget:
+    cdef long long used          # bytes charged by every ledger below this budget
+    cdef long long limit         # bytes
+    cdef readonly Budget parent  # the process's budget, or None
+
+    cdef void charge(self, long long difference) noexcept
+    cdef long long excess(self, long long slack) noexcept

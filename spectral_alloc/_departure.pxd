@@ -1,0 +1,23 @@
+# The C side of _departure.pyx.
+from spectral_alloc._cell cimport Cell, Pending
+from spectral_alloc._ledger cimport Ledger
+
+
+cdef class Departure(Pending):
+    cdef readonly Ledger ledger
+    cdef Cell cell
+    cdef readonly object value   # the live object
+    cdef readonly unsigned flags # of the verdict, for the serialiser
+    cdef readonly long long value_bytes
+
+    cdef bint is_pending(self) noexcept
+    cdef void restore(self) noexcept
+    cdef bint may_commit(self) except *
+
+
+cdef class Shipment:
+    cdef Ledger ledger
+    cdef readonly list cells
+    cdef readonly list frames
+
+    cdef void cancel(self) noexcept

@@ -1,0 +1,124 @@
+"""The governor: one memory limit for the process, shared by all containers that have none of their own.
+
+Words: the *process budget* is what set_memory_limit sets; a *container* is a ThermalDict; a container with a memory limit of
+its own has a budget below the process budget once the caller has set one, and stands alone before that.
+
+Invariant: every live container is registered under a key that only its own finaliser removes.
+
+Threads: any. Cost: a container registers once; a relief of the shared budget looks at every container.
+"""
+
+import itertools
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+from spectral_alloc._cell import Budget
+from spectral_alloc.limits import available_memory_bytes
+from spectral_alloc.units import parse_bytes
+from spectral_alloc.writer import Writer
+
+if TYPE_CHECKING:
+    from spectral_alloc.thermal_dict import ThermalDict
+
+__all__ = ["Governor", "get_memory_limit", "governor", "set_memory_limit"]
+
+UNLIMITED_BYTES = 1 << 62
+
+
+class Governor:
+    """Owns the process budget, the registry of containers and the background writer."""
+
+    def __init__(self) -> None:
+        self.writer = Writer()
+        self._ids = itertools.count()
+        self._containers: dict[int, weakref.ref[ThermalDict]] = {}
+        self._budget: Budget | None = None
+        self._is_set = False
+
+    @property
+    def budget(self) -> Budget:
+        """The process budget; its default is half of what the process may use, read when it is first asked for."""
+        if self._budget is None:
+            self._budget = Budget(available_memory_bytes().bytes // 2)
+        return self._budget
+
+    def own_budget(self, limit_bytes: int) -> Budget:
+        """A budget for one container, below the process budget if the caller has set that."""
+        return Budget(limit_bytes, self.budget if self._is_set else None)
+
+    def set_limit(self, limit_bytes: int | None) -> None:
+        """Set the process budget, None for the default, and let every container that shares it make room."""
+        default = available_memory_bytes().bytes // 2 if limit_bytes is None else limit_bytes
+        self.budget.limit_bytes = default
+        if limit_bytes is not None and not self._is_set:
+            self._is_set = True
+            for container in self.containers():
+                container._join(self.budget)
+        for container in self.containers():
+            container._settle()
+
+    def register(self, container: "ThermalDict") -> "weakref.ref[ThermalDict]":
+        """Enter a new container."""
+        number = next(self._ids)
+        containers = self._containers
+        reference = weakref.ref(container, lambda _: containers.pop(number, None))
+        containers[number] = reference
+        return reference
+
+    def containers(self) -> "list[ThermalDict]":
+        """All live containers, oldest first."""
+        references = list(self._containers.values())
+        return [container for reference in references if (container := reference()) is not None]
+
+    def relieve_others(self, container: "ThermalDict") -> None:
+        """Let the other containers of the same budget make room, the largest first."""
+        budget = container._ledger.budget
+        sharing = [other for other in self.containers() if other is not container and shares(other._ledger.budget, budget)]
+        sharing.sort(key=lambda other: other._ledger.used_bytes, reverse=True)
+        for other in sharing:
+            if container._ledger.excess_bytes() <= 0:
+                return
+            other._tiers.relieve()
+
+    def after_fork_in_child(self) -> None:
+        """The child has the same containers, but none of the parent's threads."""
+        self.writer.after_fork_in_child()
+        for container in self.containers():
+            container._after_fork_in_child()
+
+
+def shares(one: Budget, other: Budget) -> bool:
+    """Do two containers draw on one budget?"""
+    return (one.parent or one) is (other.parent or other)
+
+
+governor = Governor()
+os.register_at_fork(after_in_child=governor.after_fork_in_child)
+
+
+def set_memory_limit(limit: int | str | None) -> None:
+    """Set the memory that all containers of this process may use together.
+
+    Parameters: ``limit`` (bytes, or text such as "1.5 GB" or "512 MiB"; None for the default, half of what the process may use).
+    Raises: ValueError for a negative, absurd or unreadable limit, TypeError for another type; nothing has changed then.
+    Cost: when the limit falls, what must leave leaves before this returns.
+    Threads: safe.
+
+    >>> import spectral_alloc
+    >>> spectral_alloc.set_memory_limit("2 GB")
+    >>> spectral_alloc.get_memory_limit()
+    2000000000
+    >>> spectral_alloc.set_memory_limit(None)
+    """
+    governor.set_limit(None if limit is None else parse_bytes(limit))
+
+
+def get_memory_limit() -> int:
+    """Return the process's memory limit in bytes.
+
+    >>> import spectral_alloc
+    >>> spectral_alloc.get_memory_limit() > 0
+    True
+    """
+    return governor.budget.limit_bytes

@@ -1,0 +1,64 @@
+"""One append-only file of the cold store and its accounts.
+
+    file     | live and dead frames ... | waste |
+             0                          end     end + waste
+
+``torn`` is set while a write is under way and stays set if it fails: the file may then be longer than its
+accounts say.
+"""
+
+from contextlib import suppress
+
+from spectral_alloc.file_system import FileSystem
+
+__all__ = ["Segment"]
+
+
+class Segment:
+    """One file and its accounts; the fd is closed when the last reader has let go of the object."""
+
+    __slots__ = (
+        "capacity_bytes",
+        "dead_bytes",
+        "end_bytes",
+        "fd",
+        "file_system",
+        "number",
+        "path",
+        "torn",
+        "waste_bytes",
+    )
+
+    def __init__(self, number: int, path: str, fd: int, capacity_bytes: int, file_system: FileSystem) -> None:
+        self.number = number
+        self.path: str | None = path
+        self.fd = fd
+        self.file_system = file_system
+        self.capacity_bytes = capacity_bytes
+        self.end_bytes = 0
+        self.dead_bytes = 0
+        self.waste_bytes = 0
+        self.torn = False
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.file_system.close(self.fd)
+
+    @property
+    def file_bytes(self) -> int:
+        """Length of the file, as far as it is known."""
+        return self.end_bytes + self.waste_bytes
+
+    @property
+    def dead_share(self) -> float:
+        """Part of the file that holds nothing any more, from 0 to 1."""
+        return (self.dead_bytes + self.waste_bytes) / max(self.file_bytes, 1)
+
+    def is_dead(self) -> bool:
+        """Say whether no frame in it is live."""
+        return self.dead_bytes >= self.end_bytes
+
+    def mend(self) -> None:
+        """Cut off what a failed write left; OSError leaves the segment ``torn``."""
+        self.file_system.truncate(self.fd, self.end_bytes)
+        self.torn = False

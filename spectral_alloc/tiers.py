@@ -1,0 +1,363 @@
+"""The tiers of one dict: values go down when the ledger is above its limit and come back when they are read.
+
+Words: a *departure* is a value on its way out of HOT, a *shipment* a batch of frames on its way to disk (both in
+_departure.pyx); a *relief* is one round of moves that brings the ledger back under its limit.
+
+    HOT --dumps, encode--> WARM --append--> COLD          relieve()
+     ^------------loads, decode------------+              load()
+
+Invariants:
+1. This module only decides and converts; every change of state is one call into _ledger.pyx or _departure.pyx, so an
+   exception between two lines of Python (Ctrl-C too) leaves every value in some tier.
+2. User code (reducers, finalisers) runs without any lock held here; one ticket's lock covers one read of one frame.
+
+Threads: any; two threads may relieve one ledger at once, each with its own departures.
+"""
+
+import errno
+import threading
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from spectral_alloc._departure import Departure, begin_relief, depart, depart_cell, ship
+from spectral_alloc._ledger import frame_bytes_in_memory
+from spectral_alloc.allocator import Trimmer
+from spectral_alloc.cold_store import ColdStore, segment_of
+from spectral_alloc.errors import CorruptFrameError
+from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
+from spectral_alloc.frame import FrameCodec
+from spectral_alloc.limits import resident_bytes
+from spectral_alloc.serializer import dumps, loads
+
+if TYPE_CHECKING:
+    from spectral_alloc._cell import Cell
+    from spectral_alloc._ledger import Ledger
+    from spectral_alloc._thermal import DictCore
+
+__all__ = ["Settings", "Tiers"]
+
+WARM_SHARE = 0.5  # of the bytes that values and frames may take
+BATCH_BYTES = 256 << 10  # frames written to disk in one call
+SLACK_BYTES = 64 << 10  # a relief frees this much more than it must, so that not every write needs one
+SLACK_SHARE = 1 / 64  # ... but no more than this part of the limit
+SAMPLE_SHARE = 1 / 32  # of the limit, for samples and dictionaries of the codec
+SWEEP_CELLS = 4096  # weighed again at each pulse while the process grows faster than the ledger
+SWEEP_GROWTH_BYTES = 32 << 20
+SLOW_READS_KEPT = 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ThermalDict.open was given, checked."""
+
+    memory_limit_bytes: int | None = None
+    spill_dir: str | None = None
+    disk_limit_bytes: int | None = None
+    codec: str | None = None
+    aliasing: str = "exact"
+    file_system: FileSystem = field(default=REAL_FILE_SYSTEM, compare=False)
+
+    def with_memory_limit(self, limit_bytes: int | None) -> "Settings":
+        """These settings with another memory limit."""
+        return replace(self, memory_limit_bytes=limit_bytes)
+
+
+class _Ticket:
+    """One read of one cold frame, shared by all who wait for it."""
+
+    __slots__ = ("frame", "lock", "origin")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.frame: bytes | None = None
+        self.origin: object = None
+
+
+class Tiers:
+    """Moves the values of one ledger between RAM and disk.
+
+    Parameters: ``ledger``; ``settings``; ``store`` (made from the settings if None).
+    Cost: a relief is proportional to what it moves; a load is one decode, and one disk read when cold.
+    Threads: safe.
+    """
+
+    def __init__(self, ledger: "Ledger", settings: Settings, store: ColdStore | None = None) -> None:
+        self.ledger = ledger
+        self.settings = settings
+        samples = int(ledger.value_bytes_allowed * SAMPLE_SHARE)
+        # What the codec keeps to train its dictionaries counts against the limit, so a small dict must keep little.
+        self.codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
+        self.store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
+        self.events: Counter[str] = Counter()
+        self.slow_read_seconds: deque[float] = deque(maxlen=SLOW_READS_KEPT)
+        self.trimmer = Trimmer()
+        self.on_backlog: Callable[[], None] = lambda: None
+        self._tickets: dict[int, _Ticket] = {}
+        self._writing: set[int] = set()
+        self._sweep_left = 0
+        self._resident_at_sweep = resident_bytes()
+        ledger.watch(self.store.release, False)
+
+    # down -----------------------------------------------------------------------------------------------------------
+
+    def relieve(self) -> None:
+        """Let values leave until the ledger is within its limit, or nothing can leave any more."""
+        ledger = self.ledger
+        if threading.get_ident() in self._writing:
+            return  # a finaliser that ran while this thread was writing to disk: the relief under way goes on
+        slack = int(min(SLACK_BYTES, ledger.value_bytes_allowed * SLACK_SHARE))
+        begin_relief(ledger)
+        disk_works = True
+        small: list[tuple[Departure, bytes]] = []
+        before = ledger.used_bytes
+        while ledger.excess_bytes(slack) > 0:
+            surplus = ledger.warm_bytes - self.warm_target_bytes
+            if surplus > 0 and disk_works:
+                disk_works = self.spill(max(surplus, min(BATCH_BYTES, ledger.warm_bytes // 4)))
+            departure = depart(ledger, slack)
+            if departure is None:
+                break
+            self._send_down(departure, small)
+            del departure
+            if small and sum(item[0].value_bytes for item in small) >= ledger.excess_bytes(slack):
+                self._send_small(small)
+        if small:
+            self._send_small(small)
+        if disk_works and ledger.warm_bytes and ledger.excess_bytes() > 0:
+            self.spill(ledger.excess_bytes(slack))
+        ledger.charge_buffers(self.codec.resident_bytes)
+        self.trim(before - ledger.used_bytes)
+        if self.has_backlog:
+            self.on_backlog()
+
+    @property
+    def warm_target_bytes(self) -> int:
+        """Frames in RAM beyond this many bytes are the first to go when room is needed."""
+        return int(self.ledger.value_bytes_allowed * WARM_SHARE)
+
+    def _send_down(self, departure: Departure, small: list[tuple[Departure, bytes]]) -> None:
+        """Serialise a departing value; it becomes WARM, or waits in ``small`` to be written if a frame saves no RAM."""
+        try:
+            parts, itemsizes = dumps(departure.value, departure.flags)
+        except (MemoryError, OSError) as error:
+            departure.hold()
+            self._note("serialising failed", error)
+            return
+        except Exception as error:
+            departure.pin(f"{type(error).__name__}: {error}"[:200])
+            self._note("unserialisable", error)
+            return
+        try:
+            frame = self.codec.encode(parts, itemsizes)
+        except Exception as error:
+            del parts
+            departure.hold()
+            self._note("codec failed", error)
+            return
+        del parts
+        if frame_bytes_in_memory(len(frame)) >= departure.value_bytes:
+            small.append((departure, frame))
+        else:
+            departure.to_warm(frame)
+
+    def _send_small(self, small: list[tuple[Departure, bytes]]) -> None:
+        """Write the frames of values that take no more RAM than their frames, and let go of the values."""
+        batch = small[:]
+        small.clear()
+        places = self._append([frame for _, frame in batch])
+        if places is None:
+            for departure, _ in batch:
+                departure.hold()
+            return
+        for (departure, frame), place in zip(batch, places, strict=True):
+            if not departure.to_cold(place, len(frame)):
+                self.store.release(place, len(frame))
+
+    def spill(self, size_bytes: int, only: "Cell | None" = None) -> bool:
+        """Write the oldest warm frames to disk, at least ``size_bytes`` of them; False if there were none or it failed."""
+        while size_bytes > 0:
+            shipment = ship(self.ledger, min(size_bytes, BATCH_BYTES), only)
+            if shipment is None:
+                return False
+            before = self.ledger.warm_bytes
+            places = self._append(shipment.frames)
+            if places is None:
+                return False
+            for place, frame_bytes in shipment.commit(places):
+                self.store.release(place, frame_bytes)
+            size_bytes -= max(1, before - self.ledger.warm_bytes)
+            if only is not None:
+                break
+        return True
+
+    def _append(self, frames: Sequence[bytes]) -> list[int] | None:
+        """Append frames to the cold store; None if the disk refuses, which is counted and warned about once."""
+        thread = threading.get_ident()
+        if thread in self._writing:
+            return None
+        self._writing.add(thread)
+        try:
+            return self.store.append(frames)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self._note("disk full" if full else "disk failed", error)
+            return None
+        finally:
+            self._writing.discard(thread)
+
+    def _note(self, event: str, error: BaseException) -> None:
+        """Count an event, and warn about the first of its kind."""
+        self.events[event] += 1
+        if self.events[event] == 1:
+            message = f"{event}: {error}. The value stays in memory; stats().events counts how often this happens."
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    # up -------------------------------------------------------------------------------------------------------------
+
+    def load(self, cell: "Cell", key: object, insist: bool = False) -> Any:
+        """Return the value of an entry that is not live, installing it where it earns that; KeyError if it is gone."""
+        while True:
+            origin = self.ledger.whereabouts(cell)
+            if origin[0] == "live":
+                return origin[1]
+            if origin[0] == "gone":
+                raise KeyError(key)
+            start = perf_counter()
+            try:
+                frame = origin[1] if origin[0] == "warm" else self._fetch(cell, origin)
+                if frame is None:
+                    continue
+                value = loads(self.codec.decode(frame))
+            except CorruptFrameError as error:
+                raise CorruptFrameError(f"the stored value of key {key!r} is damaged: {error}", key) from error
+            except OSError as error:
+                error.add_note(f"while reading the value of key {key!r} from {self.store.directory}")
+                raise
+            self.slow_read_seconds.append(perf_counter() - start)
+            return self.ledger.arrive(cell, origin, value, insist)
+
+    def _fetch(self, cell: "Cell", origin: tuple[Any, ...]) -> bytes | None:
+        """Read a cold frame once for all threads that want it now; None if it has moved meanwhile."""
+        ticket = self._tickets.setdefault(id(cell), _Ticket())
+        try:
+            with ticket.lock:
+                if ticket.frame is None or ticket.origin != origin:
+                    if self.ledger.whereabouts(cell) != origin:
+                        return None
+                    try:
+                        ticket.frame = self.store.read(origin[1], origin[2])
+                    except (OSError, CorruptFrameError):
+                        if self.ledger.whereabouts(cell) != origin:
+                            return None
+                        raise
+                    ticket.origin = origin
+                return ticket.frame
+        finally:
+            self._tickets.pop(id(cell), None)
+
+    def prefetch(self, core: "DictCore", keys: Sequence[object]) -> int:
+        """Bring the cold frames of ``keys`` into RAM, in the order they lie on disk; returns how many."""
+        origins = []
+        for key in keys:
+            try:
+                cell = core._find(key)
+            except (KeyError, TypeError):
+                continue
+            origin = self.ledger.whereabouts(cell) if cell is not None else ("live",)
+            if origin[0] == "cold":
+                origins.append((origin[1], origin, cell))
+        origins.sort(key=lambda item: item[0])
+        moved = 0
+        for _, origin, cell in origins:
+            if self.ledger.warm_bytes >= self.warm_target_bytes:
+                break
+            frame = self._fetch(cell, origin)
+            moved += frame is not None and self.ledger.warm_up(cell, origin, frame)
+        return moved
+
+    # by hand --------------------------------------------------------------------------------------------------------
+
+    def demote(self, cell: "Cell") -> bool:
+        """Move one value a tier down; False if it cannot leave now."""
+        small: list[tuple[Departure, bytes]] = []
+        departure = depart_cell(self.ledger, cell)
+        if departure is None:
+            return self.spill(1, cell)
+        self._send_down(departure, small)
+        if small:
+            self._send_small(small)
+        return self.ledger.whereabouts(cell)[0] != "live"
+
+    # in the background ------------------------------------------------------------------------------------------------
+
+    @property
+    def has_backlog(self) -> bool:
+        """Is there work for the background writer?"""
+        return self.codec.train_due or self.ledger.warm_bytes > 0.9 * self.warm_target_bytes > 0 or self.wants_compaction
+
+    @property
+    def wants_compaction(self) -> bool:
+        """Is more of the disk dead than live, in whole segments?"""
+        return self.store.dead_bytes > self.store.live_bytes and bool(self.store.victims())
+
+    def work(self, core: "DictCore") -> None:
+        """One turn of the background writer: write frames ahead of need, train a dictionary, compact."""
+        if self.codec.train_due:
+            self.codec.train()
+            self.ledger.charge_buffers(self.codec.resident_bytes)
+        target = self.warm_target_bytes
+        if self.ledger.excess_bytes(target // 8) > 0 and self.ledger.warm_bytes > 0.9 * target > 0:
+            self.spill(int(self.ledger.warm_bytes - 0.8 * target))
+        if self.wants_compaction:
+            self.compact(core)
+
+    def compact(self, core: "DictCore") -> None:
+        """Move the live frames out of segments that are mostly dead, so that the files can go."""
+        victims = set(self.store.victims())
+        position = 0
+        while position >= 0 and victims:
+            position, cells = core._cells_after(position, SWEEP_CELLS)
+            for cell in cells:
+                origin = self.ledger.whereabouts(cell)
+                if origin[0] == "cold" and segment_of(origin[1]) in victims:
+                    self._move_frame(cell, origin[1], origin[2])
+
+    def _move_frame(self, cell: "Cell", place: int, frame_bytes: int) -> None:
+        try:
+            places = self._append([self.store.read(place, frame_bytes)])
+        except (OSError, CorruptFrameError):
+            return  # the entry keeps its place; a read of it will say what is wrong
+        if places is not None:
+            moved = self.ledger.relocate(cell, place, places[0])
+            self.store.release(place if moved else places[0], frame_bytes)
+
+    # upkeep -----------------------------------------------------------------------------------------------------------
+
+    def pulse(self, core: "DictCore") -> None:
+        """Called every few hundred accesses: if the process grew a lot, weigh the values again, a part at a time."""
+        resident = resident_bytes()
+        if resident - self._resident_at_sweep > max(SWEEP_GROWTH_BYTES, self.ledger.value_bytes_allowed // 8):
+            self._sweep_left = len(core)
+            self._resident_at_sweep = resident
+        self._resident_at_sweep = min(self._resident_at_sweep, resident)
+        if self._sweep_left > 0:
+            core._sweep(min(SWEEP_CELLS, self._sweep_left))
+            self._sweep_left -= SWEEP_CELLS
+
+    def trim(self, freed_bytes: int) -> None:
+        """Let the C library give freed memory back to the operating system, after enough of it was freed."""
+        self.trimmer.freed(freed_bytes)
+
+    def after_fork_in_child(self) -> None:
+        """No lock, thread or ticket of the parent is valid here."""
+        self._tickets, self._writing = {}, set()
+        self.codec.after_fork()
+        self.store.after_fork_in_child()
+
+    def close(self) -> None:
+        """Give back the files."""
+        self.store.close()

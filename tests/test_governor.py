@@ -1,0 +1,84 @@
+"""One limit for the process, shared by its containers."""
+
+import gc
+
+import pytest
+
+import spectral_alloc
+from spectral_alloc import Residency, ThermalDict
+from spectral_alloc.governor import governor
+
+
+@pytest.fixture
+def process_limit():
+    """Set the process's limit for one test, and restore the default."""
+    yield spectral_alloc.set_memory_limit
+    spectral_alloc.set_memory_limit(None)
+
+
+def fill(d, entries):
+    for number in range(entries):
+        d[number] = list(range(number, number + 100))
+
+
+def test_containers_share_the_process_limit(process_limit):
+    """Two dicts without a limit of their own stay below the process's limit together, and both stay right."""
+    one, two = ThermalDict(), ThermalDict()
+    process_limit("2 MB")
+    fill(one, 1000)
+    fill(two, 1000)
+    assert one.stats().used_bytes + two.stats().used_bytes <= 2_000_000
+    assert all(d[number] == list(range(number, number + 100)) for d in (one, two) for number in (0, 500, 999))
+    one.check()
+    two.check()
+
+
+def test_an_idle_container_makes_room_for_a_busy_one(process_limit):
+    """The largest container gives way when another needs room."""
+    idle, busy = ThermalDict(), ThermalDict()
+    fill(idle, 1000)
+    process_limit("4 MB")
+    before = idle.stats().used_bytes
+    fill(busy, 600)
+    assert idle.stats().used_bytes < before
+    assert busy.stats().hot_entries > 0
+
+
+def test_lowering_the_limit_moves_values_at_once(process_limit):
+    """When set_memory_limit returns, what can leave has left."""
+    d = ThermalDict()
+    fill(d, 500)
+    assert d.where(0) is Residency.HOT
+    process_limit(0)
+    assert d.stats().hot_entries == 0
+    assert d[7] == list(range(7, 107))
+
+
+def test_a_limit_of_its_own_counts_against_the_process_limit(process_limit):
+    """A container with a large limit of its own still keeps within a smaller process limit."""
+    d = ThermalDict.open(memory_limit="1 GB")
+    process_limit("1 MB")
+    fill(d, 2000)
+    assert d.stats().used_bytes <= 1_000_000
+    d.close()
+
+
+@pytest.mark.parametrize(("limit", "error"), [(-1, ValueError), ("lots", ValueError), (1.5, TypeError), ("1 XB", ValueError)])
+def test_a_bad_limit_changes_nothing(limit, error):
+    """A bad limit raises an error that names it, and the old limit stays."""
+    before = spectral_alloc.get_memory_limit()
+    with pytest.raises(error, match="1.5|-1|lots|XB"):
+        spectral_alloc.set_memory_limit(limit)
+    assert spectral_alloc.get_memory_limit() == before
+
+
+def test_a_dropped_container_gives_its_budget_back():
+    """When a dict is deallocated its bytes no longer count, and the governor forgets it."""
+    d = ThermalDict()
+    before_bytes, before_count = governor.budget.used_bytes, len(governor.containers())
+    fill(d, 100)
+    assert governor.budget.used_bytes > before_bytes
+    del d
+    gc.collect()
+    assert governor.budget.used_bytes <= before_bytes
+    assert len(governor.containers()) == before_count - 1

@@ -1,0 +1,29 @@
+"""Residencies and the legal moves between them."""
+
+from spectral_alloc import LEGAL_TRANSITIONS, Residency, ThermalDict
+from spectral_alloc._cell import LEGAL_MOVES
+
+
+def test_the_table_of_legal_transitions():
+    """Values go down one way, through a departure, and come up from any tier; nothing else is legal."""
+    hot, warm, cold = Residency.HOT, Residency.WARM, Residency.COLD
+    assert LEGAL_TRANSITIONS == {(hot, warm), (hot, cold), (warm, cold), (warm, hot), (cold, warm), (cold, hot)}
+    assert ("hot", "warm") not in LEGAL_MOVES, "a live value leaves only as a departure"
+    assert not any(source == "detached" for source, _ in LEGAL_MOVES)
+
+
+def test_every_observed_move_is_legal():
+    """Under pressure, reads, writes, prefetches and deletions, each reported move is in the table."""
+    seen = set()
+    with ThermalDict.open(memory_limit="200 kB") as d:
+        d.on_move(lambda move: seen.add((move.source, move.target)))
+        for number in range(3000):
+            d[number] = [number] * 20
+            d[number // 2]
+            d[number // 3] = str(number) * 30
+            if number % 10 == 0:
+                d.prefetch([number // 4])
+                del d[number]
+        d.check()
+    assert seen <= LEGAL_TRANSITIONS
+    assert len(seen) >= 4
