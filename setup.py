@@ -10,7 +10,7 @@ EXTENSIONS = {
     "_spectrum": ["spectrum.c"],
     "_frame": ["crc32c.c", "shuffle.c"],
     "_frame_stats": [],
-    "_closure": ["closure.c", "rules.c", "set_order.c", "instance.c", "sizer.c"],
+    "_closure": ["closure.c", "reach.c", "listing.c", "rules.c", "set_order.c", "instance.c", "sizer.c"],
     "_cell": ["policy.c"],
     "_ledger": ["policy.c"],
     "_departure": ["policy.c"],

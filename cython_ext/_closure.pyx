@@ -23,6 +23,12 @@ from c_closure cimport (
 
 cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(object items, Py_ssize_t index)
+    object PyUnicode_FromObject(object value)
+    object PyBytes_FromStringAndSize(const char *data, Py_ssize_t length)
+    char *PyBytes_AS_STRING(object value)
+    Py_ssize_t PyBytes_GET_SIZE(object value)
+    object PyFloat_FromDouble(double value)
+    double PyFloat_AS_DOUBLE(object value)
     PyObject *PyDict_GetItemWithError(object items, object key) except? NULL
 
 
@@ -105,7 +111,11 @@ cdef extern from "layout.h":
     sa_attributes sa_managed_attributes(object instance)
 
 
-# Codes of closure.h and rules.h, for spectral_alloc.closure.
+cdef extern from "closure.h":
+    int SA_BUFFER_BYTES
+
+
+# Codes of rules.h, for spectral_alloc.closure.
 cdef extern from "rules.h":
     int SA_BODY_PIN, SA_BODY_LEAF, SA_BODY_SHARED, SA_BODY_FUNCTION, SA_BODY_BUILTIN, SA_BODY_OBJECT, SA_BODY_LIST
     int SA_BODY_TUPLE, SA_BODY_DICT, SA_BODY_ORDERED_DICT, SA_BODY_DEFAULT_DICT, SA_BODY_SET, SA_BODY_TRAVERSE
@@ -113,6 +123,7 @@ cdef extern from "rules.h":
     int SA_RULE_VALUE, SA_RULE_PLAIN, SA_RULE_OPAQUE, SA_RULE_OWN_REDUCER
     int SA_HASH_NONE, SA_HASH_STABLE, SA_HASH_KEY_ONLY, SA_HASH_MEMBERS, SA_HASH_FIELDS, SA_HASH_IDENTITY
 
+BUFFER_BYTES = SA_BUFFER_BYTES
 BODY_PIN, BODY_LEAF, BODY_SHARED, BODY_FUNCTION = SA_BODY_PIN, SA_BODY_LEAF, SA_BODY_SHARED, SA_BODY_FUNCTION
 BODY_BUILTIN, BODY_OBJECT, BODY_LIST, BODY_TUPLE = SA_BODY_BUILTIN, SA_BODY_OBJECT, SA_BODY_LIST, SA_BODY_TUPLE
 BODY_DICT, BODY_ORDERED_DICT, BODY_DEFAULT_DICT = SA_BODY_DICT, SA_BODY_ORDERED_DICT, SA_BODY_DEFAULT_DICT
@@ -224,7 +235,9 @@ def layout_problem(cls, native):
     return None if problem == NULL else (<bytes>problem).decode()
 
 
-cdef const sa_rule *rule_or_classify(type cls) except NULL:
+cdef const sa_rule *rule_or_classify(cls) except NULL:
+    if not isinstance(cls, type):
+        raise TypeError(f"{cls!r} is not a type")
     cdef const sa_rule *rule = sa_rules_find(rules, <PyTypeObject *>cls)
     if rule == NULL:
         sa_rules_classify(rules, <PyTypeObject *>cls, &rule)
@@ -270,11 +283,24 @@ def restore_instance(instance, attributes, slots):
     sa_instance_restore(instance, rule_or_classify(type(instance)), attributes, slots)
 
 
+def base_value(value):
+    """The plain str, bytes, int or float that an instance of a subclass carries, without running its methods."""
+    if isinstance(value, str):
+        return PyUnicode_FromObject(value)
+    if isinstance(value, bytes):
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+    if isinstance(value, int):
+        return int.__pos__(value)
+    if isinstance(value, float):
+        return PyFloat_FromDouble(PyFloat_AS_DOUBLE(value))
+    raise TypeError(f"{type(value).__qualname__} has no base value")
+
+
 # ---- what the self-tests of spectral_alloc.trust compare ----
 
 def managed_dict_address(instance):
     """Address of the attribute dict kept in front of an instance; 0 when it has none yet, None when unmanaged."""
-    cdef type cls = type(instance)
+    cls = type(instance)
     if not (<PyTypeObject *>cls).tp_flags & Py_TPFLAGS_MANAGED_DICT:
         return None
     return <size_t>sa_managed_attributes(instance).dict

@@ -24,7 +24,7 @@ from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
 from spectral_alloc._cell cimport Backed, Cell, Pending
-from spectral_alloc._ledger cimport Ledger, frame_memory_bytes
+from spectral_alloc._ledger cimport FRESH_FAILURES, Ledger, frame_memory_bytes
 
 from spectral_alloc import _closure
 
@@ -38,7 +38,7 @@ cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closu
 
 cdef enum:
     HELD_TRIES = 4               # retries of long-held values in one relief
-    HELD_DEBT_PAID = 512         # objects walked in vain that one relief forgives
+    HELD_DEBT_PAID = 4096        # objects walked in vain that one relief forgives: some 40 us
 
 
 cdef size_t core_offset():
@@ -55,13 +55,13 @@ def begin_relief(Ledger ledger not None):
     ledger.held_debt = max(0, ledger.held_debt - HELD_DEBT_PAID)
     ledger.held_tries = HELD_TRIES if ledger.held_debt == 0 else 0
     ledger.fresh_tries = ledger.policy.queues[SA_QUEUE_FRESH].count
+    review(ledger)
 
 
 def depart(Ledger ledger not None, long long slack=0):
     """The next value that leaves HOT, or None when the limit less `slack` is met or nothing can leave now."""
     cdef sa_cell *node
     cdef Departure departure
-    cdef long long used
     while ledger.fresh_tries > 0 and ledger.budget_.excess(slack) > 0:
         ledger.fresh_tries -= 1
         node = sa_policy_oldest(&ledger.policy, SA_QUEUE_FRESH)
@@ -73,23 +73,61 @@ def depart(Ledger ledger not None, long long slack=0):
     while ledger.budget_.excess(slack) > 0:
         node = sa_policy_victim(&ledger.policy)
         if node is NULL:
-            break
+            if review(ledger) == 0:
+                break
+            continue
         departure = examine(ledger, <Cell><object>SA_CELL_OF(node, cell_offset))
-        if departure is not None:
-            return departure
-    while ledger.held_tries > 0 and ledger.held_debt <= 0 and ledger.budget_.excess(slack) > 0:
-        node = sa_policy_oldest(&ledger.policy, SA_QUEUE_HELD)
-        if node is NULL:
-            break
-        ledger.held_tries -= 1
-        used = ledger.used
-        departure = examine(ledger, <Cell><object>SA_CELL_OF(node, cell_offset))
-        if departure is not None or ledger.used < used:
-            # One released value announces others: go on as long as retries succeed.
-            ledger.held_tries += HELD_TRIES
         if departure is not None:
             return departure
     return None
+
+
+def review(Ledger ledger not None, bint all_of_them=False):
+    """Look at some long-held values again; those that were let go compete in MAIN once more. Returns how many were.
+
+    A constant number is looked at in a relief, and more as long as that succeeds: one released value announces others.
+    `all_of_them` looks at every one, for whoever reports numbers.
+    """
+    cdef sa_cell *node
+    cdef Cell cell
+    cdef sa_verdict verdict
+    cdef long long released = 0
+    cdef long long tries = ledger.policy.queues[SA_QUEUE_HELD].count if all_of_them else ledger.held_tries
+    if all_of_them:
+        tries += ledger.policy.queues[SA_QUEUE_FRESH].count
+    while tries > 0 and (all_of_them or ledger.held_debt <= 0):
+        tries -= 1
+        node = sa_policy_oldest(&ledger.policy, SA_QUEUE_HELD)
+        if node is NULL and all_of_them:
+            node = sa_policy_oldest(&ledger.policy, SA_QUEUE_FRESH)
+        if node is NULL:
+            break
+        cell = <Cell><object>SA_CELL_OF(node, cell_offset)
+        if is_held(ledger, cell, &verdict):
+            ledger.held_debt += verdict.objects
+            cell.core.frequency = FRESH_FAILURES
+            ledger.hold(cell)
+        elif cell.core.queue == SA_QUEUE_NONE and cell.core.state <= SA_BACKED:
+            sa_policy_admit(&ledger.policy, &cell.core, True)
+            released += 1
+            tries += 0 if all_of_them else HELD_TRIES
+    ledger.held_tries = 0
+    return released
+
+
+cdef bint is_held(Ledger ledger, Cell cell, sa_verdict *verdict) except *:
+    """Take a live cell out of its queue and look whether the program can still reach its value."""
+    verdict.objects = 1
+    sa_policy_remove(&ledger.policy, &cell.core)
+    if cell.core.state == SA_BACKED:
+        return (<PyObject *>(<Backed>cell.core.payload).value).ob_refcnt > 1
+    value = <object>cell.core.payload
+    ledger.examined += 1
+    try:
+        closure_api.walk(ledger.walker, <PyObject *>value, 2, verdict)
+    except Exception:
+        return True  # the next examination pins it, with the reason
+    return verdict.status == SA_HELD and cell.core.queue == SA_QUEUE_NONE and cell.core.payload == <void *>value
 
 
 cdef Departure examine(Ledger ledger, Cell cell):

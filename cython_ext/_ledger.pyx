@@ -35,9 +35,12 @@ cdef enum:
     SIZE_NODE_LIMIT = 64         # objects that the sampled sizer looks at
     CELL_BYTES = 48              # object header and core, asserted in _cell.pyx
     BYTES_HEADER = 33            # of a bytes object
-    FRESH_FAILURES = 3           # examinations after which a held value is no longer fresh
     EPOCH_ACCESSES = 65536       # shortest epoch; a large dict has 64 accesses per entry
     EPOCH_ACCESSES_PER_ENTRY = 64
+
+
+#: What arrive returns when the entry has moved: ask for its whereabouts again.
+AGAIN = object()
 
 
 def frame_bytes_in_memory(Py_ssize_t length):
@@ -239,19 +242,21 @@ cdef class Ledger:
     def arrive(self, Cell cell, tuple origin, object value, bint insist=False):
         """Install a value read from `origin` (of whereabouts) and return the object that the entry now has.
 
-        Not installed: an immutable value that is read for the first time in its tier, unless `insist`; a value whose
-        entry has changed meanwhile (then another thread's object is returned if there is one).
+        Not installed: an immutable value that is read for the first time in its tier, unless `insist`. AGAIN is returned if
+        the entry has moved or changed since `origin`: what was read may be stale, and an edit of it would be lost.
         """
         cdef bint returning
         cdef Backed backed
         cdef object frame = None
         if cell.core.state == SA_HOT or cell.core.state == SA_BACKED or cell.core.state == SA_DEPARTING:
             return self.live(cell)
+        if cell.core.state == SA_DETACHED:
+            return value  # deleted while it was read: the read came first
         if origin[0] == "warm":
             if cell.core.state != SA_WARM or cell.core.payload != <void *><PyObject *>origin[1]:
-                return value
+                return AGAIN
         elif cell.core.state != SA_COLD or <size_t>cell.core.payload != <size_t>origin[1]:
-            return value
+            return AGAIN
         sa_cell_hit(&cell.core, self.epoch)
         if cell.core.flat and cell.core.frequency < 2 and not insist:
             return value

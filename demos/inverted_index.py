@@ -18,6 +18,7 @@ from pathlib import Path
 from spectral_alloc import ThermalDict
 
 MEMORY_LIMIT = "48 MB"
+BLOCK_FILES = 50  # indexed apart, then merged: a frequent word is brought back once a block, not once a file
 WORD = re.compile(r"[^\W\d]\w+")
 
 Postings = dict[int, list[int]]  # file number -> numbers of the lines with the word
@@ -31,27 +32,29 @@ def source_files() -> list[Path]:
     return sorted(library | {path for folder in packages for path in folder.rglob("*.py")})
 
 
-def words_of(path: Path) -> dict[str, list[int]]:
-    """Each word of one file with the numbers of its lines."""
-    words: dict[str, list[int]] = {}
+def add_words(words: dict[str, Postings], path: Path, number: int) -> None:
+    """Add the lines of each word of one file."""
     for line, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         for word in WORD.findall(text):
-            words.setdefault(word, []).append(line)
-    return words
+            words.setdefault(word, {}).setdefault(number, []).append(line)
 
 
 def build(index: MutableMapping[str, Postings], progress: bool) -> None:
-    """Fill the index; the same lines of code whichever mapping it is."""
+    """Fill the index, a block of files at a time; the same lines of code whichever mapping it is."""
     files = source_files()
-    for number, path in enumerate(files):
-        for word, lines in words_of(path).items():
+    for start in range(0, len(files), BLOCK_FILES):
+        words: dict[str, Postings] = {}
+        for number, path in enumerate(files[start : start + BLOCK_FILES], start):
+            add_words(words, path, number)
+        while words:
+            word, postings = words.popitem()
             if word in index:
-                index[word][number] = lines  # an edit in place: it must survive wherever the value goes
+                index[word].update(postings)  # an edit in place: it must survive wherever the value goes
             else:
-                index[word] = {number: lines}
-        if progress and (number % 250 == 0 or number == len(files) - 1):
-            status = f"{number + 1:>6} of {len(files)} files, {len(index):>8,} words"
-            print(f"\r  {status}", end="", file=sys.stderr, flush=True)
+                index[word] = postings
+        if progress:
+            done = min(start + BLOCK_FILES, len(files))
+            print(f"\r  {done:>6} of {len(files)} files, {len(index):>8,} words", end="", file=sys.stderr, flush=True)
     if progress:
         print(file=sys.stderr)
 

@@ -7,6 +7,10 @@ from c_policy cimport sa_policy
 from spectral_alloc._cell cimport Cell, Budget
 
 
+cdef enum:
+    FRESH_FAILURES = 3           # examinations after which a held value is no longer fresh
+
+
 cdef class Ledger:
     cdef sa_policy policy
     cdef sa_closure *walker

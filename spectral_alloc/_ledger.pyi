@@ -1,8 +1,10 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from spectral_alloc._cell import Budget, Cell
 from spectral_alloc.heat import HeatScale
+
+AGAIN: Final[object]
 
 def frame_bytes_in_memory(length: int) -> int: ...
 

@@ -16,7 +16,6 @@ import ipaddress
 import pathlib
 import re
 import sys
-import threading
 import types
 import typing
 import uuid
@@ -89,7 +88,7 @@ def _pin(reason: str) -> Rule:
 _LEAF: Final[Rule] = (BODY_LEAF, RULE_VALUE, HASH_STABLE, None)
 _PLAIN_LEAF: Final[Rule] = (BODY_LEAF, RULE_VALUE | RULE_PLAIN, HASH_STABLE, None)
 _OPAQUE_LEAF: Final[Rule] = (BODY_LEAF, RULE_VALUE | RULE_OPAQUE, HASH_STABLE, None)
-_SHARED: Final[Rule] = (BODY_SHARED, 0, HASH_STABLE, None)
+_SHARED: Final[Rule] = (BODY_SHARED, RULE_VALUE, HASH_STABLE, None)
 
 # Types whose rule does not depend on how their class is written: all are known exactly, none is a user's class.
 _EXACT: Final[dict[type, Rule]] = {
@@ -137,8 +136,8 @@ _EXACT: Final[dict[type, Rule]] = {
     types.UnionType: _SHARED,
     type(str.upper): _SHARED,  # method descriptors live as long as their class
     type(str.__len__): _SHARED,
-    types.FunctionType: (BODY_FUNCTION, 0, HASH_STABLE, None),
-    types.BuiltinFunctionType: (BODY_BUILTIN, 0, HASH_STABLE, None),
+    types.FunctionType: (BODY_FUNCTION, RULE_VALUE, HASH_STABLE, None),
+    types.BuiltinFunctionType: (BODY_BUILTIN, RULE_VALUE, HASH_STABLE, None),
 }
 
 # Why the values of frequent other types stay HOT; any type not named here is refused by a general sentence.
@@ -387,7 +386,6 @@ class Registered(NamedTuple):
 
 
 _registered: dict[type, Registered] = {}
-_registering = threading.Lock()
 
 
 def registered(cls: type) -> Registered | None:
@@ -437,8 +435,9 @@ def register_type(
     if size is not None and size < 0:
         raise ValueError(f"register_type({cls.__qualname__}): size is {size}, but must be 0 bytes or more")
     rule = _atom_rule(cls) if atom else _own_reducer_rule(cls)
-    with _registering:
-        _registered[cls] = Registered((*rule[:3], rule[3], size or 0), reduce, restore)
+    try:
+        _registered[cls] = Registered((*rule[:4], size or 0), reduce, restore)
+    finally:
         _closure.forget_rules()
 
 

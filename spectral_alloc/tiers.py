@@ -24,7 +24,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from spectral_alloc._departure import Departure, begin_relief, depart, depart_cell, ship
-from spectral_alloc._ledger import frame_bytes_in_memory
+from spectral_alloc._ledger import AGAIN, frame_bytes_in_memory
 from spectral_alloc.allocator import Trimmer
 from spectral_alloc.cold_store import ColdStore, segment_of
 from spectral_alloc.errors import CorruptFrameError
@@ -238,7 +238,9 @@ class Tiers:
                 error.add_note(f"while reading the value of key {key!r} from {self.store.directory}")
                 raise
             self.slow_read_seconds.append(perf_counter() - start)
-            return self.ledger.arrive(cell, origin, value, insist)
+            own = self.ledger.arrive(cell, origin, value, insist)
+            if own is not AGAIN:
+                return own
 
     def _fetch(self, cell: "Cell", origin: tuple[Any, ...]) -> bytes | None:
         """Read a cold frame once for all threads that want it now; None if it has moved meanwhile."""

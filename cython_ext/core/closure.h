@@ -47,6 +47,8 @@ enum {
     SA_RAN_PYTHON = 16  /* a type was classified: check that the entry still holds the root before relying on this */
 };
 
+enum { SA_BUFFER_BYTES = 1024 }; /* an array or bytearray of at least this size sets SA_HAS_BUFFERS */
+
 typedef struct sa_verdict {
     int32_t status;     /* sa_status */
     uint32_t flags;     /* SA_FLAT | SA_PLAIN | ... */

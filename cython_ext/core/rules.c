@@ -298,7 +298,7 @@ static sa_rule *rule_from(PyTypeObject *type, PyObject *answer)
     if (body == SA_BODY_PIN) {
         rule->reason = Py_NewRef(reason);
     }
-    else if (body != SA_BODY_SHARED && describe_layout(rule, type) < 0) {
+    if (body != SA_BODY_SHARED && describe_layout(rule, type) < 0) {
         rule_free(rule);
         return NULL;
     }
