@@ -27,10 +27,10 @@ MISSING = object()
 
 
 def items() -> dict[str, Any]:
-    """Fresh values of several kinds, each closed, under keys that are identifiers."""
+    """Fresh values of several kinds under keys that are identifiers; all but None are closed, being nobody else's."""
     return {
-        "number": 12.5,
-        "text": "t" * 50,
+        "number": float("12.5"),
+        "text": "".join(["t"] * 50),
         "nothing": None,
         "list": [1, [2, 3], {"x": (4, 5)}],
         "dict": {"inner": [1], "other": {"deep": b"bytes"}},
@@ -50,7 +50,7 @@ def subject(subject_class: type[ThermalDict]) -> ThermalDict:
     """A filled dict; where the class is the tiny one, every value is really on disk."""
     filled = subject_class(items())
     if subject_class is Tiny:
-        assert_all_cold(filled)
+        assert_all_cold(filled, [key for key in filled if key != "nothing"])
     return filled
 
 
