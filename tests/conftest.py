@@ -21,6 +21,7 @@ settings.register_profile(
     max_examples=25,
     stateful_step_count=STEPS_PER_EXAMPLE,
     deadline=None,
+    report_multiple_bugs=False,
     suppress_health_check=SUPPRESSED,
 )
 settings.register_profile(
@@ -28,6 +29,7 @@ settings.register_profile(
     max_examples=2_000,
     stateful_step_count=STEPS_PER_EXAMPLE,
     deadline=None,
+    report_multiple_bugs=False,
     suppress_health_check=SUPPRESSED,
 )
 

@@ -13,6 +13,8 @@ import specimens
 
 Edit = Callable[[Any, Any], Any]
 
+MISSING = object()
+
 
 def _set_item(index: int) -> Edit:
     def edit(target: Any, value: Any) -> None:
@@ -133,9 +135,10 @@ def children(value: Any) -> list[Any]:
         return list(value.values())
     if isinstance(value, np.ndarray):
         return list(value.flat) if value.dtype.hasobject else []
-    if is_editable(value) and hasattr(value, "__dict__"):
-        # a sorted copy: the namespace of an instance is not materialised any further by reading attributes
-        return [getattr(value, name) for name in ("a", "b", "new", "inner") if name in dir(value)]
+    if is_editable(value):
+        # one by one: vars() and dir() would change how CPython 3.13 stores the attributes
+        inside = [getattr(value, name, MISSING) for name in ("a", "b", "new", "inner")]
+        return [child for child in inside if child is not MISSING]
     return []
 
 

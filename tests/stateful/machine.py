@@ -58,8 +58,9 @@ class ThermalDictMachine(RuleBasedStateMachine):
         for subject, model in self.dicts:
             len(subject)
             for key in list(model)[:2]:
-                subject.get(key)
-                subject.where(key)
+                if key in subject:
+                    subject.get(key)
+                    subject.where(key)
 
     def _build(self, recipe: recipes.Recipe) -> tuple[Any, Any]:
         subject, model = (
@@ -103,9 +104,11 @@ class ThermalDictMachine(RuleBasedStateMachine):
         node = self.dicts[which][side][key]
         for step in path:
             inside = edits.children(node)
-            if not inside or not edits.is_editable(inside[step % len(inside)]):
+            child = inside[step % len(inside)] if inside else None
+            # the dicts themselves are not edited as values: only one of the two sides can be weakly referenced
+            if not edits.is_editable(child) or any(child is pair[side] for pair in self.dicts):
                 break
-            node = inside[step % len(inside)]
+            node = child
         return node
 
     # what changes the dict

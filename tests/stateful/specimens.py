@@ -228,9 +228,9 @@ def counter(start: int) -> Any:
         start += 1
 
 
-def impostor() -> Any:
-    """An instance of a class that calls itself Plain without being the one that an import finds."""
-    return type("Plain", (), {"__module__": __name__, "__qualname__": "Plain"})()
+# calls itself Plain without being the class that an import finds
+IMPOSTOR = type("Plain", (), {"__module__": __name__, "__qualname__": "Plain"})
+LOCAL = type("Local", (), {"__qualname__": "function.<locals>.Local"})
 
 
 def local_function(captured: object) -> Callable[[], object]:
@@ -242,6 +242,6 @@ UNPICKLABLE: dict[str, Callable[[Any], Any]] = {
     "generator": lambda inner: counter(3),
     "closure": local_function,
     "lock": lambda inner: threading.Lock(),
-    "impostor": lambda inner: impostor(),
-    "local class": lambda inner: type("Local", (), {})(),
+    "impostor": lambda inner: IMPOSTOR(),
+    "local class": lambda inner: LOCAL(),
 }
