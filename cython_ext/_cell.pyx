@@ -37,7 +37,6 @@ cdef Cell _cell_in_state(unsigned state):
 
 @cython.final
 @cython.no_gc
-@cython.freelist(256)
 cdef class Cell:
     """The state of one entry; users never meet one."""
 

@@ -13,10 +13,10 @@ Invariants (``ColdStore.check`` walks them all):
 3. Only the active segment grows; a sealed segment of ours without live bytes is unlinked.
 4. A segment with ``path`` None was inherited through fork: it is read, never written, unlinked or counted.
 
-Threads: ``append``, ``seal`` and ``close`` take the lock; ``read`` and ``release`` never do. What those two
-rely on is that CPython runs an attribute update without a call in it, like ``x.dead_bytes += n``, in one
-piece under the GIL; were an update ever lost, a file would live longer than it must, and no byte would be
-lost.
+Threads: ``append``, ``seal``, ``close`` and ``check`` take the lock; ``read`` and ``release`` never do. What
+those two rely on is that CPython runs an attribute update without a call in it, like ``x.dead_bytes += n``,
+in one piece under the GIL; were an update ever lost, a file would live longer than it must, and no byte would
+be lost.
 Cost: append is one system call per batch and read is one; neither copies the frames.
 """
 
@@ -96,12 +96,14 @@ class ColdStore:
         if not 1 <= segment_bytes <= SEGMENT_BYTES_MAX:
             raise ValueError(f"segment_bytes must be from 1 to {SEGMENT_BYTES_MAX}, not {segment_bytes!r}")
         self._segment_bytes = segment_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._segments: dict[int, Segment] = {}
         self._active: Segment | None = None
         self._next_number = 0
         self._home: SpillDirectory | None = None
-        self._former_homes: list[SpillDirectory] = []
+        # Every directory this store ever used: one, unless it was forked or its directory was cleaned away.
+        self._homes: list[SpillDirectory] = []
+        weakref.finalize(self, remove_quietly, self._homes)
         self._process_id = os.getpid()
         self._closed = False
         self._bad_release_count = 0
@@ -114,10 +116,11 @@ class ColdStore:
         Parameters: frames (all of one batch lie in one segment), moving (True when the frames replace ones
         that will be released, as in compaction: one sixteenth of the disk limit is kept for that).
         Raises OSError (ENOSPC beyond the disk limit or on a full disk, or what the system says), ClosedError,
-        ValueError for an empty frame. Whatever is raised, earlier frames stay readable and nothing is
+        ValueError for an empty frame. A destructor or signal handler that interrupts another append of its
+        thread gets OSError (EDEADLK). Whatever is raised, earlier frames stay readable and nothing is
         counted. Cost: one system call per 1024 frames.
         """
-        self._notice_fork()
+        self._enter()
         lengths = [len(frame) for frame in frames]
         total_bytes = sum(lengths)
         if 0 in lengths:
@@ -178,7 +181,7 @@ class ColdStore:
         """
         segment = self._segments.get(place >> OFFSET_BITS)
         if segment is None or not 0 < length <= segment.end_bytes - segment.dead_bytes:
-            self._bad_release_count += not self._closed
+            self._bad_release_count += 1
             return
         segment.dead_bytes += length
         # An append that seals the segment at this moment either is seen here or sees this update: one of us
@@ -187,7 +190,7 @@ class ColdStore:
             self._retire(segment)
 
     def victims(self, dead_fraction: float = VICTIM_DEAD_SHARE) -> list[int]:
-        """Return the numbers of the sealed segments that are dead to at least ``dead_fraction``, worst first.
+        """Return the numbers of the sealed segments that are at least so far dead, worst first.
 
         To compact one, append its live frames with ``moving=True`` and release their old places.
         """
@@ -199,7 +202,7 @@ class ColdStore:
 
     def seal(self) -> None:
         """End the active segment, so that it can be a victim; the next append starts a new one."""
-        self._notice_fork()
+        self._enter()
         with self._lock:
             self._raise_if_closed()
             self._settle_active()
@@ -208,14 +211,13 @@ class ColdStore:
 
     def close(self) -> None:
         """Forget all frames and remove the directory; may be repeated, and after an OSError should be."""
-        self._notice_fork()
+        self._enter()
         self._closed = True
         with self._lock:
             self._active = None
             self._segments.clear()
-            for home in (*self._former_homes, self._home):
-                if home is not None:
-                    home.remove()
+            for home in self._homes:
+                home.remove()
             self._home = None
 
     def after_fork_in_child(self) -> None:
@@ -227,16 +229,13 @@ class ColdStore:
         if os.getpid() == self._process_id:
             return
         # The parent's other threads do not exist here, so a lock that one of them held is never given back.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._active = None
-        for segment in self._segments.values():
+        for segment in list(self._segments.values()):
             segment.path = None
-        if self._home is not None:
-            self._home.disown()
-            # Kept open: while we can read the parent's files, its directory counts as alive even if it
-            # crashes.
-            self._former_homes.append(self._home)
-            self._home = None
+        # The parent's directory stays in _homes with its lock open: while we can read the files in it, it
+        # counts as alive even if the parent crashes.
+        self._home = None
         self._process_id = os.getpid()
 
     @property
@@ -267,7 +266,7 @@ class ColdStore:
 
     def check(self) -> None:
         """Raise AssertionError if an invariant does not hold. Cost: two system calls per segment."""
-        self._notice_fork()
+        self._enter()
         with self._lock:
             self._raise_if_closed()
             self._retire_dead_segments()
@@ -276,7 +275,7 @@ class ColdStore:
             )
             own = self._own_segments()
             names = {os.path.basename(segment.path) for segment in own if segment.path is not None}
-            for segment in self._segments.values():
+            for segment in list(self._segments.values()):
                 self._check_segment(segment)
             assert self._active is None or self._active in own, "the active segment is not in the table"
             assert self.live_bytes + self.dead_bytes == self.file_bytes
@@ -313,6 +312,17 @@ class ColdStore:
     def _raise_if_closed(self) -> None:
         if self._closed:
             raise ClosedError("the cold store is closed")
+
+    def _enter(self) -> None:
+        """Prepare to take the lock; OSError if this very thread is inside it already.
+
+        A destructor or a signal handler may use the store in the middle of our own write. Waiting would last
+        for ever and going on would tear the outer write, so the caller keeps its frames and tries again
+        later.
+        """
+        self._notice_fork()
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # what threading.Condition asks, not in typeshed
+            raise OSError(errno.EDEADLK, "the cold store is used from inside one of its own operations")
 
     def _notice_fork(self) -> None:
         if os.getpid() != self._process_id:
@@ -390,21 +400,17 @@ class ColdStore:
 
     def _create_segment(self, number: int, home: SpillDirectory) -> Segment:
         path = os.path.join(home.path, f"segment-{number:06x}")
-        fd = self._file_system.create(path)
-        return Segment(number, path, fd, self._capacity_bytes(), self._file_system)
+        return Segment(number, path, self._capacity_bytes(), self._file_system)
 
     def _make_home_slow(self) -> SpillDirectory:
         parent = self._spill_dir or validated_spill_dir(tempfile.gettempdir(), self._file_system)
-        home = SpillDirectory(parent, self._file_system)
-        weakref.finalize(self, remove_quietly, home)
+        self._homes.append(SpillDirectory(parent, self._file_system))
+        self._home = self._homes[-1]
         worker = sys.modules.get("multiprocessing.util")
         if worker is not None:
-            # Worker processes of multiprocessing leave without running what the line above registered.
-            worker.Finalize(self, remove_quietly, args=(home,), exitpriority=0)
-        if self._home is not None:
-            self._former_homes.append(self._home)
-        self._home = home
-        return home
+            # Worker processes of multiprocessing leave without running the finaliser made in __init__.
+            worker.Finalize(self, remove_quietly, args=(self._homes,), exitpriority=0)
+        return self._home
 
     def _retire_dead_segments(self) -> None:
         """Unlink sealed segments without live bytes that nobody retired yet; the caller holds the lock."""
@@ -426,7 +432,8 @@ class ColdStore:
         self._segments.pop(segment.number, None)
 
 
-def remove_quietly(home: SpillDirectory) -> None:
-    """Remove a private directory where nobody is left to hear of a failure; the next sweep tries again."""
-    with suppress(OSError):
-        home.remove()
+def remove_quietly(homes: list[SpillDirectory]) -> None:
+    """Remove private directories where nobody is left to hear of a failure; the next sweep tries again."""
+    for home in homes:
+        with suppress(OSError):
+            home.remove()

@@ -9,9 +9,10 @@ Threads: stateless, every method may run in several threads; system calls releas
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-__all__ = ["REAL_FILE_SYSTEM", "Buffer", "FileSystem"]
+__all__ = ["REAL_FILE_SYSTEM", "Buffer", "FileSystem", "OpenFile"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -152,3 +153,22 @@ class FileSystem:
 
 
 REAL_FILE_SYSTEM = FileSystem()
+
+
+class OpenFile:
+    """A file that is open for as long as somebody refers to this object.
+
+    Parameters: file_system, opener (one of its methods that return an fd), path.
+    """
+
+    # What the destructor sees if Ctrl-C strikes before the file is open.
+    fd = -1
+
+    def __init__(self, file_system: FileSystem, opener: Callable[[str], int], path: str) -> None:
+        self._file_system = file_system
+        self.fd = opener(path)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            with suppress(OSError):
+                self._file_system.close(self.fd)

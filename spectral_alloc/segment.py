@@ -7,42 +7,23 @@
 accounts say.
 """
 
-from contextlib import suppress
-
-from spectral_alloc.file_system import FileSystem
+from spectral_alloc.file_system import FileSystem, OpenFile
 
 __all__ = ["Segment"]
 
 
-class Segment:
-    """One file and its accounts; the fd is closed when the last reader has let go of the object."""
+class Segment(OpenFile):
+    """One new file and its accounts; it is closed when the last reader has let go of the object."""
 
-    __slots__ = (
-        "capacity_bytes",
-        "dead_bytes",
-        "end_bytes",
-        "fd",
-        "file_system",
-        "number",
-        "path",
-        "torn",
-        "waste_bytes",
-    )
-
-    def __init__(self, number: int, path: str, fd: int, capacity_bytes: int, file_system: FileSystem) -> None:
+    def __init__(self, number: int, path: str, capacity_bytes: int, file_system: FileSystem) -> None:
         self.number = number
         self.path: str | None = path
-        self.fd = fd
-        self.file_system = file_system
         self.capacity_bytes = capacity_bytes
         self.end_bytes = 0
         self.dead_bytes = 0
         self.waste_bytes = 0
         self.torn = False
-
-    def __del__(self) -> None:
-        with suppress(OSError):
-            self.file_system.close(self.fd)
+        super().__init__(file_system, file_system.create, path)
 
     @property
     def file_bytes(self) -> int:
@@ -60,5 +41,5 @@ class Segment:
 
     def mend(self) -> None:
         """Cut off what a failed write left; OSError leaves the segment ``torn``."""
-        self.file_system.truncate(self.fd, self.end_bytes)
+        self._file_system.truncate(self.fd, self.end_bytes)
         self.torn = False

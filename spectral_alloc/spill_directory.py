@@ -19,7 +19,7 @@ import secrets
 import stat
 from contextlib import suppress
 
-from spectral_alloc.file_system import FileSystem
+from spectral_alloc.file_system import FileSystem, OpenFile
 
 __all__ = ["SpillDirectory", "validated_spill_dir"]
 
@@ -89,7 +89,8 @@ class SpillDirectory:
     def __init__(self, parent: str, file_system: FileSystem) -> None:
         self._file_system = file_system
         self._process_id = os.getpid()
-        self._lock_fd = -1
+        # Dropped with this object: a directory that nobody can remove any more is swept by the next store.
+        self._lock: OpenFile | None = None
         self.removed = False
         sweep(parent, file_system)
         for _ in range(CREATE_ATTEMPTS):
@@ -104,18 +105,18 @@ class SpillDirectory:
         file_system.make_directory(self.path)
         try:
             try:
-                self._lock_fd = file_system.create(os.path.join(self.path, LOCK_NAME))
+                self._lock = OpenFile(file_system, file_system.create, os.path.join(self.path, LOCK_NAME))
             except FileNotFoundError:
                 return False
             # A sweeper that had the lock first has removed the file, though our fd to it is still good.
-            if file_system.lock(self._lock_fd) and self._lock_file_exists():
+            if file_system.lock(self._lock.fd) and self._lock_file_exists():
                 return True
-            self.leave()
+            self._lock = None
             return False
         except BaseException:
             with suppress(OSError):
                 remove_private_directory(self.path, file_system)
-            self.leave()
+            self._lock = None
             raise
 
     def _lock_file_exists(self) -> bool:
@@ -126,22 +127,12 @@ class SpillDirectory:
         return True
 
     def remove(self) -> None:
-        """Remove the directory if this process created it, and give up the lock; may be repeated."""
+        """Remove the directory if this process created it, and let go of the lock; may be repeated."""
         if self._process_id == os.getpid():
             remove_private_directory(self.path, self._file_system)
             self.removed = True
             self._process_id = 0
-        self.leave()
-
-    def leave(self) -> None:
-        """Give up this process's share of the lock and leave the directory as it is; may be repeated."""
-        fd, self._lock_fd = self._lock_fd, -1
-        if fd >= 0:
-            self._file_system.close(fd)
-
-    def disown(self) -> None:
-        """Never remove the directory from this process, which was forked from the one that created it."""
-        self._process_id = 0
+        self._lock = None
 
 
 def remove_private_directory(path: str, file_system: FileSystem) -> None:
@@ -174,14 +165,11 @@ def remove_if_dead(path: str, file_system: FileSystem) -> None:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         return
     try:
-        fd = file_system.open_existing(os.path.join(path, LOCK_NAME))
+        lock = OpenFile(file_system, file_system.open_existing, os.path.join(path, LOCK_NAME))
     except FileNotFoundError:
         # Its process died, or is, before the lock file was made: only an empty directory goes, and a living
         # creator notices that and starts again.
         file_system.remove_directory(path)
         return
-    try:
-        if file_system.lock(fd):
-            remove_private_directory(path, file_system)
-    finally:
-        file_system.close(fd)
+    if file_system.lock(lock.fd):
+        remove_private_directory(path, file_system)

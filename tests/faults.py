@@ -1,13 +1,14 @@
 """A file system that fails on demand: errors at the k-th call, short writes, a disk that is full.
 
-    disk = FaultyFileSystem()
-    disk.fail("write_at", error=OSError(errno.EIO, "injected"), after=3, times=1)   # the fourth call from now fails
-    disk.fail("write_at", error=KeyboardInterrupt(), late=True)                      # done, then Ctrl-C
-    disk.write_bytes_max = 100                                                       # every write is short
-    disk.disk_bytes = 10_000                                                         # ENOSPC in the middle of a write
-    disk.before("read_at", gate.wait)                                                # run code ahead of a call
+disk = FaultyFileSystem() disk.fail("write_at", error=OSError(errno.EIO, "injected"), after=3, times=1)   #
+the fourth call from now fails disk.fail("write_at", error=KeyboardInterrupt(), late=True)
+# done, then Ctrl-C disk.write_bytes_max = 100                                                       # every
+write is short disk.disk_bytes = 10_000                                                         # ENOSPC in
+the middle of a write disk.before("read_at", gate.wait)                                                # run
+code ahead of a call
 """
 
+import copy
 import errno
 import os
 from collections import Counter
@@ -39,7 +40,7 @@ class Fault:
 
 
 class FaultyFileSystem(FileSystem):
-    """The real file system, except for the faults that a test asks for; ``calls`` counts calls by method name."""
+    """The real file system, except for the faults that a test asks for; ``calls`` counts by method name."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -51,7 +52,10 @@ class FaultyFileSystem(FileSystem):
     def fail(
         self, method: str, *, error: BaseException, after: int = 0, times: int = FOREVER, late: bool = False
     ) -> None:
-        """Raise ``error`` from ``times`` calls of ``method`` once ``after`` more have passed; ``late`` does the work first."""
+        """Raise ``error`` from ``times`` calls of ``method`` after the next ``after`` ones.
+
+        A ``late`` fault strikes when the work is done.
+        """
         assert callable(getattr(FileSystem, method)), method
         self._faults.setdefault(method, []).append(Fault(error, after, times, late))
 
@@ -82,7 +86,8 @@ class FaultyFileSystem(FileSystem):
     def _strike(self, method: str, late: bool) -> None:
         for fault in self._faults.get(method, []):
             if fault.late == late and fault.strikes():
-                raise fault.error
+                # A copy, because a raised exception keeps every frame that it passed alive.
+                raise copy.copy(fault.error)
 
     def _run(self, method: str, arguments: tuple[Any, ...]) -> Any:
         self.calls[method] += 1

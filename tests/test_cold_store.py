@@ -27,7 +27,9 @@ def make(tmp_path: Path) -> Iterator[MakeStore]:
 
     def make_store(file_system: FaultyFileSystem | None = None, **settings: int) -> ColdStore:
         settings = {"segment_bytes": 1000} | settings
-        store = ColdStore(tmp_path, settings.pop("disk_limit_bytes", None), file_system or FaultyFileSystem(), **settings)
+        store = ColdStore(
+            tmp_path, settings.pop("disk_limit_bytes", None), file_system or FaultyFileSystem(), **settings
+        )
         stores.append(store)
         return store
 
@@ -81,14 +83,16 @@ def test_nothing_happens_before_the_first_frame(make: MakeStore, tmp_path: Path)
 
 
 def test_empty_frames_are_refused(make: MakeStore) -> None:
-    """An empty frame would share its place with the next one, so the whole batch is refused before any write."""
+    """An empty frame would share its place with the next one, so its whole batch is refused."""
     store = make()
     with pytest.raises(ValueError, match="must not be empty"):
         store.append([b"x", b""])
     assert store.file_bytes == 0
 
 
-@pytest.mark.parametrize("settings", [{"disk_limit_bytes": -1}, {"segment_bytes": 0}, {"segment_bytes": 1 << 40}])
+@pytest.mark.parametrize(
+    "settings", [{"disk_limit_bytes": -1}, {"segment_bytes": 0}, {"segment_bytes": 1 << 40}]
+)
 def test_bad_settings(make: MakeStore, settings: dict[str, int]) -> None:
     """Negative and absurd sizes are refused when the store is made, with name and value."""
     (name, value) = next(iter(settings.items()))
@@ -195,12 +199,14 @@ def test_segments_grow_with_the_store(make: MakeStore) -> None:
 
 
 def test_disk_limit_refuses_before_anything_changes(make: MakeStore) -> None:
-    """An append beyond the limit raises ENOSPC naming the limit, and room that is released can be used again."""
+    """An append beyond the limit raises ENOSPC naming the limit; room that is released can be used again."""
     disk = FaultyFileSystem()
     store = make(disk, disk_limit_bytes=1600)
     kept, dropped = store.append([b"k" * 700, b"d" * 800])
     writes = disk.calls["write_at"]
-    with pytest.raises(OSError, match=r"disk_limit of 1\.6 kB leaves no room for 1 B: 1\.5 kB in use") as raised:
+    with pytest.raises(
+        OSError, match=r"disk_limit of 1\.6 kB leaves no room for 1 B: 1\.5 kB in use"
+    ) as raised:
         store.append([b"x"])
     assert raised.value.errno == errno.ENOSPC
     assert disk.calls["write_at"] == writes
@@ -221,10 +227,14 @@ def test_disk_limit_keeps_room_for_compaction(make: MakeStore) -> None:
     """A store that is full to its limit and half dead can still be compacted."""
     limit = 4 << 20
     store = make(disk_limit_bytes=limit, segment_bytes=SEGMENT_BYTES)
-    held = []
-    with pytest.raises(OSError, match="disk_limit"):
+    held: list[int] = []
+
+    def fill() -> None:
         while True:
-            held += store.append([os.urandom(10_000)])
+            held.extend(store.append([os.urandom(10_000)]))
+
+    with pytest.raises(OSError, match="disk_limit"):
+        fill()
     for place in held[::2]:
         store.release(place, 10_000)
     alive = held[1::2]
@@ -253,7 +263,7 @@ def test_limit_is_checked_against_this_batch(make: MakeStore) -> None:
 @pytest.mark.parametrize("error", [FULL, BROKEN, KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("late", [False, True])
 def test_a_failed_write_changes_nothing(make: MakeStore, error: BaseException, late: bool) -> None:
-    """After an error or Ctrl-C in a write earlier frames are readable, nothing is counted, and the store goes on."""
+    """After an error or Ctrl-C in a write earlier frames are there, nothing is counted, the store goes on."""
     disk = FaultyFileSystem()
     store = make(disk)
     (first,) = store.append([b"first"])
@@ -285,7 +295,7 @@ def test_a_disk_that_fills_up_in_a_write(make: MakeStore) -> None:
 
 
 def test_a_write_that_cannot_be_undone(make: MakeStore) -> None:
-    """If cutting off the failed write fails too, the segment is sealed, its waste counted as dead, and a new one used."""
+    """If undoing a failed write fails too, the segment is sealed and its waste counted as dead."""
     disk = FaultyFileSystem()
     store = make(disk)
     (first,) = store.append([b"first"])
@@ -368,7 +378,7 @@ def test_a_failing_unlink_is_retried(make: MakeStore) -> None:
 
 
 def test_a_directory_that_was_cleaned_away(make: MakeStore, tmp_path: Path) -> None:
-    """When a cleaner of temporary files removes the directory, frames stay readable and the store makes a new one."""
+    """When a cleaner of temporary files removes the directory nothing is lost, and a new one is made."""
     store = make()
     (first,) = store.append([b"x" * 900])
     assert store.directory is not None
@@ -391,8 +401,8 @@ def test_closed(make: MakeStore, tmp_path: Path) -> None:
     store.close()
     assert list(tmp_path.iterdir()) == []
     store.release(place, 1)
-    for use in (lambda: store.append([b"x"]), lambda: store.append([]), lambda: store.read(place, 1), store.seal,
-                store.victims, store.check):  # fmt: skip
+    appends = (lambda: store.append([b"x"]), lambda: store.append([]))
+    for use in (*appends, lambda: store.read(place, 1), store.seal, store.victims, store.check):
         with pytest.raises(ClosedError, match="closed"):
             use()
     assert (store.directory, store.segment_count, store.file_bytes) == (None, 0, 0)
@@ -431,7 +441,7 @@ def test_file_stays_open_for_its_readers(make: MakeStore) -> None:
 
 
 def test_release_does_not_wait_for_a_write(make: MakeStore) -> None:
-    """While one thread is stuck in a write, others read, release and unlink; so does that thread's own destructors."""
+    """While one thread is stuck in a write, others read, release and unlink; so do its own destructors."""
     disk = FaultyFileSystem()
     store = make(disk)
     places = [store.append([b"x" * 900])[0] for _ in range(3)]

@@ -48,7 +48,7 @@ def in_child(work: Callable[[], object]) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_threads(store: ColdStore) -> None:
-    """Threads that append, read, release and compact at once each find their own frames, and the accounts add up."""
+    """Threads that append, read, release and compact at once find their own frames; the accounts add up."""
     errors: list[BaseException] = []
 
     def churn(seed: int) -> None:
@@ -56,7 +56,10 @@ def test_threads(store: ColdStore) -> None:
         held: dict[int, bytes] = {}
         try:
             for step in range(300):
-                frames = [b"%d-%d-%d" % (seed, step, n) + b"." * dice.randrange(80) for n in range(dice.randrange(1, 4))]
+                frames = [
+                    b"%d-%d-%d" % (seed, step, n) + b"." * dice.randrange(80)
+                    for n in range(dice.randrange(1, 4))
+                ]
                 held.update(zip(store.append(frames), frames, strict=True))
                 for place, frame in dice.sample(sorted(held.items()), min(3, len(held))):
                     assert store.read(place, len(frame)) == frame
@@ -95,7 +98,9 @@ def test_every_thread_releases_its_part_of_one_segment(store: ColdStore) -> None
         places = store.append([b"x"] * 4000)
         store.seal()
         threads = [
-            threading.Thread(target=lambda part: [store.release(place, 1) for place in part], args=(places[n::8],))
+            threading.Thread(
+                target=lambda part: [store.release(place, 1) for place in part], args=(places[n::8],)
+            )
             for n in range(8)
         ]
         for thread in threads:
@@ -134,7 +139,7 @@ def test_close_under_readers_and_writers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("told", [True, False])
 def test_fork(store: ColdStore, tmp_path: Path, told: bool) -> None:
-    """A forked child reads the parent's frames and writes to its own directory, also if nobody told the store."""
+    """A forked child reads the parent's frames and writes to its own directory, told of the fork or not."""
     (old,) = store.append([b"o" * 900])
     (shared,) = store.append([b"s" * 500])
 
@@ -155,7 +160,9 @@ def test_fork(store: ColdStore, tmp_path: Path, told: bool) -> None:
         store.close()
         assert len(list(tmp_path.iterdir())) == 1
 
+    files = sorted(tmp_path.rglob("*"))
     in_child(in_the_child)
+    assert sorted(tmp_path.rglob("*")) == files
     assert (store.read(old, 900), store.read(shared, 500)) == (b"o" * 900, b"s" * 500)
     assert store.append([b"p" * 100]) == [shared + 500]
     store.check()
@@ -203,7 +210,7 @@ def test_child_that_closes_leaves_the_parents_files(store: ColdStore, tmp_path: 
 
 
 def test_fork_while_another_thread_writes(tmp_path: Path) -> None:
-    """A child forked in the middle of another thread's append has no stuck lock, and the parent's write arrives."""
+    """A child forked during another thread's append has no stuck lock, and the parent's write arrives."""
     disk = FaultyFileSystem()
     store = ColdStore(tmp_path, None, disk, segment_bytes=1000)
     (first,) = store.append([b"first"])
@@ -246,7 +253,7 @@ def work_in_pool(number: int) -> bytes:
 
 
 def test_worker_processes_clean_up(store: ColdStore, tmp_path: Path) -> None:
-    """Workers of multiprocessing, which skip the ordinary exit handlers, remove their directories when they end."""
+    """Workers of multiprocessing, which skip the ordinary exit handlers, remove their directories."""
     assert store.append([b"shared"]) == [0]
     STORE_OF_WORKERS[:] = [store]
     try:

@@ -1,4 +1,4 @@
-"""FileSystem: the few operations that all files of the library go through, and the faulty one that tests use."""
+"""FileSystem: the few operations that all files go through, and the faulty one that tests use."""
 
 import errno
 import os
@@ -41,13 +41,11 @@ def test_nothing_that_exists_is_created_or_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-@given(
-    st.lists(st.binary(max_size=9), max_size=20), st.integers(1, 7), st.integers(0, 20), st.integers(1, 5)
-)
+@given(st.lists(st.binary(max_size=9), max_size=20), st.integers(1, 7), st.integers(0, 20), st.integers(1, 5))
 def test_short_system_calls_are_finished(
     tmp_path_factory: pytest.TempPathFactory, buffers: list[bytes], write_max: int, offset: int, read_max: int
 ) -> None:
-    """However few bytes the system moves per call, write_at and read_at move all of them to the right place."""
+    """However few bytes the system moves per call, write_at and read_at move all to the right place."""
 
     class ShortReads(FaultyFileSystem):
         def read_some(self, fd: int, length: int, offset: int) -> bytes:

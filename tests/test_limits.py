@@ -251,15 +251,18 @@ def test_garbled_limits_are_passed_over(machine: Machine, amount: str) -> None:
 
 def test_limits_that_cannot_be_read_are_passed_over(machine: Machine) -> None:
     """A directory where a file should be, and bytes that are no text, raise nothing."""
-    root = machine({"/proc/self/cgroup": "0::/\n", "/proc/self/mountinfo": V2_MOUNT, "/proc/meminfo": MEMINFO})
+    root = machine(
+        {"/proc/self/cgroup": "0::/\n", "/proc/self/mountinfo": V2_MOUNT, "/proc/meminfo": MEMINFO}
+    )
     (root / "sys/fs/cgroup/memory.max").mkdir(parents=True)
     (root / "sys/fs/cgroup/memory.high").write_bytes(b"\xff\xfe\x00")
     assert bound(root).source == "MemAvailable in /proc/meminfo"
 
 
 PIECES = st.sampled_from(
-    ["0::", "4:memory:", "/", "//", "..", "/a", " ", "\n", "\t", ":", "-", " - ", "cgroup2", "cgroup", "rw,memory",
-     "31 23 0:28 /", "/sys/fs/cgroup", "\\040", "\\777", "\x00", "MemAvailable:", " 12 kB", "ü", "\udc80"]
+    ["0::", "4:memory:", "/", "//", "..", "/a", " ", "\n", "\t", ":", "-", " - ", "cgroup2", "cgroup",
+     "rw,memory", "31 23 0:28 /", "/sys/fs/cgroup", "\\040", "\\777", "\x00", "MemAvailable:",
+     " 12 kB", "ü", "\udc80"]
 )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ POWERS = {
     "": 1, "b": 1, "byte": 1, "bytes": 1,
     "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12, "tb": 10**12,
     "p": 10**15, "pb": 10**15, "e": 10**18, "eb": 10**18,
-    "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30, "ti": 2**40, "tib": 2**40,
-    "pi": 2**50, "pib": 2**50, "ei": 2**60, "eib": 2**60,
+    "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30, "ti": 2**40,
+    "tib": 2**40, "pi": 2**50, "pib": 2**50, "ei": 2**60, "eib": 2**60,
 }  # fmt: skip
 
 
@@ -71,8 +71,9 @@ def test_whole_numbers_pass() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [-1, BYTES_MAX + 1, "", " ", "-5", "-1 GB", "+5", "nan", "inf", "1e9", "GB", "5 XB", "5 GBB", "5 iB", "1,5 GB",
-     "1 5", "1_000", "0x10", "1 EiB 1", "2 EiB", "1.15292150460684698e18", "٣", "5 \x00", "9" * 25, "1.." , "."],
+    [-1, BYTES_MAX + 1, "", " ", "-5", "-1 GB", "+5", "nan", "inf", "1e9", "GB", "5 XB", "5 GBB", "5 iB",
+     "1,5 GB", "1 5", "1_000", "0x10", "1 EiB 1", "2 EiB", "1.15292150460684698e18", "٣", "5 \x00", "9" * 25,
+     "1.." , "."],
 )  # fmt: skip
 def test_nonsense_is_refused_by_name(value: object) -> None:
     """Anything negative, absurd, or not understood is a ValueError with the name, the range and the value."""
@@ -103,7 +104,9 @@ def test_format_can_be_parsed_back(amount: int) -> None:
     """A formatted amount parses to within half a unit in its third digit."""
     text = format_bytes(amount)
     assert re.fullmatch(r"[0-9.]{1,4} ([kMGTPE]?B)", text)
-    assert abs(int(Fraction(text.split()[0]) * POWERS[text.split()[1].lower()]) - amount) <= max(amount // 200, 1)
+    assert abs(int(Fraction(text.split()[0]) * POWERS[text.split()[1].lower()]) - amount) <= max(
+        amount // 200, 1
+    )
 
 
 def test_format_rounds_into_the_next_unit() -> None:
