@@ -1,0 +1,33 @@
+"""ThermalDict against dict: whatever a program does, it cannot tell the difference."""
+
+import machine
+import pytest
+import recipes
+from hypothesis.stateful import run_state_machine_as_test
+
+
+class BuiltinsMachine(machine.ThermalDictMachine):
+    """Values of nested builtin containers."""
+
+    values = recipes.BUILTINS
+
+
+class InstancesMachine(machine.ThermalDictMachine):
+    """Values of instances, good and evil."""
+
+    values = recipes.INSTANCES
+
+
+class BuffersMachine(machine.ThermalDictMachine):
+    """Values that own memory of their own: bytearrays, arrays, numpy arrays."""
+
+    values = recipes.BUFFERS
+
+
+@pytest.mark.parametrize("kind", [BuiltinsMachine, InstancesMachine, BuffersMachine], ids=lambda kind: kind.__name__)
+def test_a_program_cannot_tell(kind: type[machine.ThermalDictMachine]) -> None:
+    """Contents, order, sharing, edits through old references and errors are those of dict after every step."""
+    kind.total_demotions = kind.total_promotions = 0
+    run_state_machine_as_test(kind)
+    assert kind.total_demotions > 0, "no value ever left RAM: the machine tested nothing"
+    assert kind.total_promotions > 0, "no value ever came back: the machine tested nothing"
