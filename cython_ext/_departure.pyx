@@ -180,6 +180,7 @@ cdef int fall_back(Ledger ledger, Cell cell) except -1:
     ledger.move(cell, SA_COLD, "pressure")
     cell.core.payload = <void *><size_t>backed.place
     cell.core.frame_bytes = backed.frame_bytes
+    cell.core.ledger = <void *>ledger
     cell.core.frequency = 0
     ledger.demotions += 1
     Py_DECREF(backed)
@@ -288,6 +289,7 @@ cdef class Departure(Pending):
         self.ledger.move(self.cell, SA_COLD, "pressure")
         self.cell.core.payload = <void *><size_t>place
         self.cell.core.frame_bytes = frame_bytes
+        self.cell.core.ledger = <void *>self.ledger
         self.cell.core.frequency = 0
         self.ledger.recharge(self.cell, 0)
         self.ledger.demotions += 1
@@ -325,6 +327,7 @@ cdef class Shipment:
             self.ledger.move(cell, SA_COLD, "pressure")
             cell.core.payload = <void *><size_t>(<unsigned long long>place)
             cell.core.frame_bytes = PyBytes_GET_SIZE(frame)
+            cell.core.ledger = <void *>self.ledger
             Py_DECREF(frame)
             self.ledger.recharge(cell, 0)
             self.ledger.spills += 1

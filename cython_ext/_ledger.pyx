@@ -26,7 +26,8 @@ from c_policy cimport *
 from spectral_alloc._cell cimport Backed, Budget, Cell, Pending
 
 from spectral_alloc import _closure
-from spectral_alloc._cell import STATE_NAMES
+from spectral_alloc._cell import STATE_NAMES, set_resolver
+from spectral_alloc.heat import default_scale
 
 cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closure._C_API, SA_CLOSURE_CAPSULE)
 
@@ -54,13 +55,30 @@ cdef long long frame_memory_bytes(Py_ssize_t length) noexcept:
     return (size + 15) & ~15 if size <= 512 else (size + 8 + 15) & ~15
 
 
+cdef set live_ledgers = set()  # addresses, so that a stray cell cannot lead to a ledger that is gone
+
+
+cdef object live_object(Cell cell):
+    """The live object of a cell that has one; a departure is called off."""
+    if cell.core.state == SA_DEPARTING:
+        (<Pending>cell.core.payload).cancel()
+    if cell.core.state == SA_BACKED:
+        return (<Backed>cell.core.payload).value
+    if cell.core.state == SA_HOT:
+        return <object>cell.core.payload
+    raise SystemError(f"a {STATE_NAMES[cell.core.state]} cell has no live object")
+
+
+# Not tracked: it is part of no cycle, and its dict uses it until the last moment of a deallocation in a cycle.
 @cython.final
+@cython.no_gc
 cdef class Ledger:
     """Cells, queues and sums of one dict (see the head of this file)."""
 
     def __cinit__(self, Budget budget not None, scale):
         sa_policy_init(&self.policy)
         self.walker = closure_api.create(closure_api)
+        live_ledgers.add(<size_t><void *>self)
         self.budget_ = budget
         self.countdown = TICK
         self.epoch_left = EPOCH_ACCESSES
@@ -71,6 +89,7 @@ cdef class Ledger:
         self.stay_until = <const unsigned short *>PyBytes_AS_STRING(scale.stay_until)
 
     def __dealloc__(self):
+        live_ledgers.discard(<size_t><void *>self)
         self.detach_all()
         closure_api.destroy(self.walker)
 
@@ -206,14 +225,7 @@ cdef class Ledger:
         return 0
 
     cdef object live(self, Cell cell):
-        """The live object of a cell that has one; a departure is called off. KeyError-free: raises SystemError otherwise."""
-        if cell.core.state == SA_DEPARTING:
-            (<Pending>cell.core.payload).cancel()
-        if cell.core.state == SA_BACKED:
-            return (<Backed>cell.core.payload).value
-        if cell.core.state == SA_HOT:
-            return <object>cell.core.payload
-        raise SystemError(f"a {STATE_NAMES[cell.core.state]} cell has no live object")
+        return live_object(cell)
 
     cdef void reweigh(self, Cell cell) noexcept:
         """Estimate a live value's size again: it may have grown in place."""
@@ -343,9 +355,12 @@ cdef class Ledger:
     def ignores_aliases(self, bint value):
         self.copy_mode = value
 
-    def watch(self, release, bint moves):
-        """Set who hears of dead frames on disk, and whether moves are recorded for take_moves."""
-        self.release = release
+    def serve(self, release, loader):
+        """Set who hears of dead frames on disk (place, frame_bytes), and a weak reference to who loads a stray cell."""
+        self.release, self.loader = release, loader
+
+    def watch(self, bint moves):
+        """Set whether moves are recorded for take_moves."""
         self.moves = ([] if self.moves is None else self.moves) if moves else None
 
     def take_moves(self):
@@ -395,3 +410,31 @@ cdef class Ledger:
         sa_policy_detach_all(&self.policy)
         self.budget_.charge(-self.used)
         self.used = 0
+
+
+def value_of_stray(Cell cell not None):
+    """The value of a cell that C code took out of its dict, wherever it is.
+
+    Cost: a warm cell is found by walking its queue. `defaultdict(...) == thermal_dict` ends here, since CPython then compares
+    the two underlying dicts and never asks ours.
+    """
+    cdef size_t address
+    if cell.core.state <= SA_DEPARTING:
+        return live_object(cell)
+    if cell.core.state == SA_DETACHED:
+        return <object>cell.core.payload if cell.core.payload is not NULL else None
+    if cell.core.state == SA_COLD:
+        address = <size_t>cell.core.ledger
+    else:
+        address = <size_t>sa_policy_of_slow(&cell.core) - policy_offset
+    if address not in live_ledgers:
+        raise SystemError("the dict of this cell is gone")
+    return (<Ledger><object><PyObject *>address).loader()(cell, "(unknown)")
+
+
+cdef size_t offset_of_policy(Ledger probe):
+    return (<char *>&probe.policy) - (<char *><PyObject *>probe)
+
+
+cdef size_t policy_offset = offset_of_policy(Ledger.__new__(Ledger, Budget.__new__(Budget, 0), default_scale()))
+set_resolver(value_of_stray)

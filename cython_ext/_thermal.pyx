@@ -72,8 +72,8 @@ cdef class DictCore(dict):
     def __init__(self, *args, **named):
         if len(args) > 1:
             raise TypeError(f"{type(self).__name__} expected at most 1 argument, got {len(args)}")
-        if args or named:
-            self.update(*args, **named)
+        # Not update(): a subclass may have its own, which dict's constructor would not call either.
+        self.fill(args[0] if args else (), named)
 
     # reading --------------------------------------------------------------------------------------------------------
 
@@ -192,12 +192,15 @@ cdef class DictCore(dict):
         else:
             PyDict_SetItem(self, key, spare)
             self.enter(spare, key, value)
+        return self.after_write()
+
+    cdef int after_write(self) except -1:
         self.count_write()
-        if ledger.budget_.excess(0) > 0:
+        if self.ledger.budget_.excess(0) > 0:
             self.relieve_slow()
         return 0
 
-    cdef inline int count_write(self) except -1:
+    cdef int count_write(self) except -1:
         self.write_countdown -= 1
         if self.write_countdown <= 0:
             self.write_countdown = WRITES_PER_TICK
@@ -221,10 +224,12 @@ cdef class DictCore(dict):
 
     def setdefault(self, key, default=None, /):
         """Insert key with a value of default if key is not in the dictionary; return the value for key."""
-        cdef PyObject *found = PyDict_GetItemWithError(self, key)
-        if found is not NULL:
+        cdef Cell spare = Cell.__new__(Cell)
+        cdef PyObject *found = PyDict_SetDefault(self, key, spare)
+        if found != <PyObject *>spare:
             return self.value_slow(key, <object>found)
-        self.store(key, default)
+        self.enter(spare, key, default)
+        self.after_write()
         return default
 
     def __delitem__(self, key):
@@ -287,6 +292,9 @@ cdef class DictCore(dict):
 
     def update(self, other=(), /, **named):
         """Update from a mapping or an iterable of pairs, then from keyword arguments."""
+        self.fill(other, named)
+
+    cdef int fill(self, other, dict named) except -1:
         if type(other) is dict:
             for key, value in other.items():
                 self.store(key, value)
@@ -297,6 +305,7 @@ cdef class DictCore(dict):
             self.update_pairs_slow(other)
         for key, value in named.items():
             self.store(key, value)
+        return 0
 
     cdef int update_pairs_slow(self, pairs) except -1:
         cdef Py_ssize_t index = 0
@@ -372,7 +381,9 @@ cdef class DictCore(dict):
         """The ledger is above its limit: let values leave."""
         if PyDict_Size(self) < self.ledger.entry_count:
             self.recount_slow()
-        self.tiers_slow().relieve()
+        self._relieve_larger()
+        if self.ledger.budget_.excess(0) > 0:
+            self.tiers_slow().relieve()
         if self.ledger.budget_.excess(0) > 0:
             self._relieve_others()
         if self.ledger.moves:
@@ -453,7 +464,10 @@ cdef class ValueIterator:
         return self
 
     def __next__(self):
-        cdef tuple pair = next(self.raw)
+        cdef tuple pair = next(self.raw, None)
+        if pair is None:
+            self.raw, self.core = iter(()), None  # an exhausted iterator keeps no dict alive
+            raise StopIteration
         value = self.core.peek(pair[0], pair[1])
         return (pair[0], value) if self.pairs else value
 
@@ -467,7 +481,8 @@ cdef class ValueIterator:
 
 def _copy_iterator(raw):
     """The pairs that a raw iterator has still to give, without moving it."""
-    return raw.__reduce__()[1][0]
+    rest = raw.__reduce__()[1]
+    return rest[0] if rest else ()
 
 
 # Cells are not tracked by the garbage collector: the dict visits the values in their stead.

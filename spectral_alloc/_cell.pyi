@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Final
 
 CELL_BYTES: Final[int]
@@ -13,3 +14,5 @@ class Budget:
     limit_bytes: int
     @property
     def parent(self) -> Budget | None: ...
+
+def set_resolver(function: Callable[[Cell], object]) -> None: ...

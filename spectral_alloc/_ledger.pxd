@@ -30,6 +30,7 @@ cdef class Ledger:
     cdef bint copy_mode          # aliasing="copy": what the program holds does not keep a value from leaving
     cdef bint gone               # the dict is being deallocated or closed
     cdef long long hits_hot, hits_warm, hits_cold, promotions, demotions, spills, migrations, examined
+    cdef object loader           # weak reference to tiers.load, for stray cells
     cdef object release          # callable(place, frame_bytes): a frame on disk is dead
     cdef dict reasons            # address of a pinned cell -> why it is pinned
     cdef list moves              # (cell, from, to, cause) when somebody watches, else None

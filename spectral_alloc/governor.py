@@ -12,7 +12,7 @@ import itertools
 import os
 import weakref
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spectral_alloc._arena import arena_bytes
 from spectral_alloc._cell import Budget
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Governor", "get_memory_limit", "governor", "set_memory_limit"]
 
+LARGER = 1.25  # times one's own bytes: from there another container gives way first
 SLACK_SECONDS = 0.02  # between two measurements
 SLACK_STEP = 0.25  # of the way to the measured slack
 SLACK_SHARE = 0.25  # of the containers' bytes: the most that is put down as slack
@@ -36,7 +37,7 @@ class Governor:
     def __init__(self) -> None:
         self.writer = Writer()
         self._ids = itertools.count()
-        self._containers: dict[int, weakref.ref[ThermalDict]] = {}
+        self._containers: dict[int, weakref.ref[ThermalDict[Any, Any]]] = {}
         self._budget: Budget | None = None
         self._is_set = False
         self._slack_bytes = 0.0
@@ -65,7 +66,7 @@ class Governor:
         for container in self.containers():
             container._settle()
 
-    def register(self, container: "ThermalDict") -> "weakref.ref[ThermalDict]":
+    def register(self, container: "ThermalDict[Any, Any]") -> "weakref.ref[ThermalDict[Any, Any]]":
         """Enter a new container."""
         number = next(self._ids)
         containers = self._containers
@@ -73,15 +74,29 @@ class Governor:
         containers[number] = reference
         return reference
 
-    def containers(self) -> "list[ThermalDict]":
+    def containers(self) -> "list[ThermalDict[Any, Any]]":
         """All live containers, oldest first."""
         references = list(self._containers.values())
         return [container for reference in references if (container := reference()) is not None]
 
-    def relieve_others(self, container: "ThermalDict") -> None:
-        """Let the other containers of the same budget make room, the largest first."""
+    def relieve_larger(self, container: "ThermalDict[Any, Any]") -> None:
+        """Before a container gives way itself, let those give way that hold clearly more of the same budget."""
+        if len(self._containers) > 1:
+            self._relieve(container, container._ledger.used_bytes * LARGER)
+
+    def relieve_others(self, container: "ThermalDict[Any, Any]") -> None:
+        """After a container gave what it could, let the others of the same budget make room."""
+        if len(self._containers) > 1:
+            self._relieve(container, 0)
+
+    def _relieve(self, container: "ThermalDict[Any, Any]", above_bytes: float) -> None:
+        """Relieve the containers that share a budget with ``container`` and use more than so much, the largest first."""
         budget = container._ledger.budget
-        sharing = [other for other in self.containers() if other is not container and shares(other._ledger.budget, budget)]
+        sharing = [
+            other
+            for other in self.containers()
+            if other is not container and shares(other._ledger.budget, budget) and other._ledger.used_bytes > above_bytes
+        ]
         sharing.sort(key=lambda other: other._ledger.used_bytes, reverse=True)
         for other in sharing:
             if container._ledger.excess_bytes() <= 0:

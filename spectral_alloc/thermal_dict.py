@@ -384,13 +384,13 @@ class ThermalDict(DictCore[K, V]):
         watch = self._watch or MoveWatch()
         self._watch = watch
         watch.callbacks.append(callback)
-        self._ledger.watch(self._tiers.store.release, True)
+        self._ledger.watch(True)
 
         def stop() -> None:
             watch.callbacks.remove(callback)
             if not watch.callbacks:
                 self._watch = None
-                self._ledger.watch(self._tiers.store.release, False)
+                self._ledger.watch(False)
 
         return stop
 
@@ -433,6 +433,9 @@ class ThermalDict(DictCore[K, V]):
         budget = self._ledger.budget
         if budget is not parent and budget.parent is None:
             self._ledger.budget = Budget(budget.limit_bytes, parent)
+
+    def _relieve_larger(self) -> None:
+        governor.relieve_larger(self)
 
     def _relieve_others(self) -> None:
         governor.relieve_others(self)

@@ -17,6 +17,7 @@ Threads: any; two threads may relieve one ledger at once, each with its own depa
 import errno
 import threading
 import warnings
+import weakref
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -104,7 +105,7 @@ class Tiers:
         self._writing: set[int] = set()
         self._sweep_left = 0
         self._resident_at_sweep = resident_bytes()
-        ledger.watch(self.store.release, False)
+        ledger.serve(self.store.release, weakref.WeakMethod(self.load))
 
     # down -----------------------------------------------------------------------------------------------------------
 

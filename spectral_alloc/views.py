@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from collections.abc import ItemsView as AbstractItemsView
 from collections.abc import ValuesView as AbstractValuesView
+from reprlib import recursive_repr
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -30,6 +31,7 @@ class ThermalValues(AbstractValuesView[V], Generic[V]):
     def __contains__(self, value: object) -> bool:
         return any(value is own or value == own for own in self)
 
+    @recursive_repr("...")
     def __repr__(self) -> str:
         return f"dict_values({list(self)!r})"
 
@@ -57,6 +59,7 @@ class ThermalItems(AbstractItemsView[K, V], Generic[K, V]):
         own = self._mapping._peek(item[0], _ABSENT)
         return own is not _ABSENT and (own is item[1] or bool(own == item[1]))
 
+    @recursive_repr("...")
     def __repr__(self) -> str:
         return f"dict_items({list(self)!r})"
 

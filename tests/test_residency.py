@@ -19,7 +19,7 @@ def test_every_observed_move_is_legal():
         d.on_move(lambda move: seen.add((move.source, move.target)))
         for number in range(3000):
             d[number] = [number] * 20
-            d[number // 2]
+            d.get(number // 2)
             d[number // 3] = str(number) * 30
             if number % 10 == 0:
                 d.prefetch([number // 4])

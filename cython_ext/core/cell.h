@@ -5,7 +5,7 @@
  *
  *   0        8                24                                28       30      31     32
  *   | payload | next, previous | charge 20 state 3 queue 4 ...   | count  | epoch | band |
- *             | frame_bytes, - |  (COLD cells are in no queue)
+ *             | frame_bytes, ledger |  (COLD cells are in no queue)
  *
  *   state      payload                          queue
  *   HOT        the live object                  SMALL MAIN FRESH HELD PINNED KEPT; NONE while looked at
@@ -48,7 +48,7 @@ typedef struct sa_cell {
         } link;
         struct {
             uint64_t frame_bytes; /* length of the frame on disk */
-            uint64_t reserved;
+            void *ledger;         /* borrowed: whose cell it is, so that a stray comparison finds the value */
         } cold;
     } at;
     uint32_t charge : 20;   /* sa_charge code of the payload's RAM */
