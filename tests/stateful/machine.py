@@ -10,7 +10,7 @@ import specimens
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from isomorphism import Isomorphism
+from shapes import Isomorphism
 
 from spectral_alloc import ThermalDict
 
