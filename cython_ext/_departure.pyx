@@ -135,7 +135,7 @@ cdef Departure examine(Ledger ledger, Cell cell):
     cdef sa_verdict verdict
     cdef object value
     cdef Departure departure
-    sa_policy_remove(&ledger.policy, &cell.core)
+    ledger.unqueue(cell)
     if cell.core.state == SA_BACKED:
         fall_back(ledger, cell)
         return None

@@ -167,6 +167,12 @@ cdef class Ledger:
         self.charge_entries(key_bytes + CELL_BYTES)
         return 0
 
+    cdef void unqueue(self, Cell cell) noexcept:
+        """Take a cell out of its queue, and forget why it was pinned if it was."""
+        if cell.core.queue == SA_QUEUE_PINNED:
+            self.reasons.pop(<size_t><PyObject *>cell, None)
+        sa_policy_remove(&self.policy, &cell.core)
+
     cdef object drop_payload(self, Cell cell):
         """Empty `cell` and return what must be released by the caller, last; the state is left to the caller too."""
         cdef object dropped = None
@@ -204,8 +210,6 @@ cdef class Ledger:
     cdef int forget(self, Cell cell, long long key_bytes) except -1:
         """`cell` is no longer an entry. A live value or a frame in RAM stays in it, for the caller."""
         cdef object backed
-        if cell.core.queue == SA_QUEUE_PINNED:
-            self.reasons.pop(<size_t><PyObject *>cell, None)
         if cell.core.state == SA_COLD:
             self.drop_payload(cell)
         elif cell.core.state == SA_BACKED:
@@ -217,7 +221,7 @@ cdef class Ledger:
             Py_DECREF(backed)
         elif cell.core.state == SA_DEPARTING:
             (<Pending>cell.core.payload).cancel()
-        sa_policy_remove(&self.policy, &cell.core)
+        self.unqueue(cell)
         self.recharge(cell, 0)
         self.move(cell, SA_DETACHED, "delete")
         self.entry_count -= 1
@@ -377,8 +381,7 @@ cdef class Ledger:
             return
         self.live(cell)
         cell.core.kept = kept
-        self.reasons.pop(<size_t><PyObject *>cell, None)
-        sa_policy_remove(&self.policy, &cell.core)
+        self.unqueue(cell)
         if kept:
             sa_policy_push(&self.policy, &cell.core, SA_QUEUE_KEPT)
         else:
