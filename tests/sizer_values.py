@@ -1,4 +1,4 @@
-"""Makers of many values, and what they take by three measures: the allocator's, the walk's, the estimate's."""
+"""Makers of many values, and what they take by three measures: allocator, walk, estimate."""
 
 import gc
 import tracemalloc
@@ -14,19 +14,27 @@ def small_record(number):
 
 
 def record(number):
-    return {f"field {place}": f"value {place} of {number}" if place % 2 else number * 1000 + place for place in range(20)}
+    return {
+        f"field {place}": f"value {place} of {number}" if place % 2 else number * 1000 + place
+        for place in range(20)
+    }
 
 
 MAKERS = {
     "records": record,
     "small records": small_record,
-    "instances": lambda number: kinds.filled(kinds.Plain(), number=number + 1000, text=f"text {number}", score=number / 7),
+    "instances": lambda number: kinds.filled(
+        kinds.Plain(), number=number + 1000, text=f"text {number}", score=number / 7
+    ),
     "slots": lambda number: kinds.filled(kinds.Slotted(), first=number + 1000, second=f"text {number}"),
     "lists": lambda number: [number + place for place in range(1000, 1020)],
     "texts": lambda number: f"a text of some length, and its number is {number}",
     "tuples": lambda number: (number + 1000, f"text {number}", (number / 7, None)),
     "numbers": lambda number: number / 7,
-    "nested": lambda number: {"rows": [small_record(number + row) for row in range(5)], "tags": [f"tag {number}", "x"]},
+    "nested": lambda number: {
+        "rows": [small_record(number + row) for row in range(5)],
+        "tags": [f"tag {number}", "x"],
+    },
     "sets": lambda number: {number + place for place in range(1000, 1006)},
 }
 

@@ -29,7 +29,13 @@ def rounded(request):
 @pytest.mark.parametrize("length", [0, 1, 15, 16, 100, 463, 464, 600, 5000])
 def test_flat_objects_are_exact(length):
     """str of every width, bytes and int as sys.getsizeof plus rounding."""
-    for value in ("a" * length + str(length), "é" * length + str(length), "中" * length, "😀" * length, b"x" * length + b"yz"):
+    for value in (
+        "a" * length + str(length),
+        "é" * length + str(length),
+        "中" * length,
+        "😀" * length,
+        b"x" * length + b"yz",
+    ):
         if len(value) > 1:
             assert _closure.own_bytes(value) == rounded(sys.getsizeof(value)), type(value)
     assert _closure.own_bytes(10 ** (length + 5)) == rounded(sys.getsizeof(10 ** (length + 5)))
@@ -52,7 +58,9 @@ def test_containers_are_exact(length):
         table = value.__sizeof__() - [].__sizeof__()
         assert _closure.own_bytes(value) == rounded([].__sizeof__() + 16) + rounded(table)
     members = set(items)
-    assert _closure.own_bytes(members) == rounded(set().__sizeof__() + 16) + rounded(members.__sizeof__() - set().__sizeof__())
+    assert _closure.own_bytes(members) == rounded(set().__sizeof__() + 16) + rounded(
+        members.__sizeof__() - set().__sizeof__()
+    )
     keys = {f"key {item}": item for item in items}
     for mapping in (keys, dict.fromkeys(items)):
         assert _closure.own_bytes(mapping) == rounded(64) + rounded(mapping.__sizeof__() - {}.__sizeof__())
@@ -64,7 +72,9 @@ def test_containers_are_exact(length):
         data.__sizeof__() - bytearray().__sizeof__()
     )
     numbers = kinds.array("d", items)
-    assert _closure.own_bytes(numbers) == rounded(numbers.__sizeof__() - 8 * length + header(numbers)) + rounded(8 * length)
+    assert _closure.own_bytes(numbers) == rounded(
+        numbers.__sizeof__() - 8 * length + header(numbers)
+    ) + rounded(8 * length)
     queue = collections.deque(items)
     assert abs(_closure.own_bytes(queue) - queue.__sizeof__()) <= 16 * (length // 64 + 2) + 32 + 544
 
@@ -81,7 +91,9 @@ def test_arrays_count_the_memory_they_own():
 MAKERS = sorted(sizer_values.MAKERS)
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if name != "numbers"])  # tracemalloc sees no rounding
+@pytest.mark.parametrize(
+    "name", [name for name in MAKERS if name != "numbers"]
+)  # tracemalloc sees no rounding
 def test_sums_follow_the_memory_that_is_requested(name):
     """Exact and estimated bytes of many values are within a quarter of what tracemalloc saw them ask for."""
     taken, exact, estimated = sizer_values.measure(sizer_values.MAKERS[name], 20_000)
@@ -156,9 +168,14 @@ def test_any_value_has_a_positive_estimate(name, limit):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.recursive(st.text() | st.integers() | st.binary() | st.floats() | st.none(), lambda inner: st.tuples(inner, inner)))
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.binary() | st.floats() | st.none(),
+        lambda inner: st.tuples(inner, inner),
+    )
+)
 def test_the_size_of_a_key_never_changes(key):
-    """What happens to a key during its life (hash, utf-8 form, garbage collection) does not change its size."""
+    """What happens to a key during its life (hash, utf-8 form, collections) does not change its size."""
     before = _closure.size_key(key)
     hash(key)
     if isinstance(key, str):
