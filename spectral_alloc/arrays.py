@@ -140,4 +140,6 @@ def _shuffle_bytes(dtype: Any) -> int:
 
 def is_written_by_value(dtype: Any) -> bool:
     """Whether a dtype is made anew for each array that uses it, so that its identity says nothing."""
-    return dtype.kind in _PARAMETRIC_KINDS
+    if dtype.kind == "V":
+        return False  # its field names can be changed, so the object itself has to come back
+    return dtype.kind in _PARAMETRIC_KINDS or dtype is not np.dtype(dtype.str)
