@@ -310,13 +310,17 @@ def restore_instance(instance, attributes, slots):
     sa_instance_restore(instance, rule_or_classify(type(instance)), attributes, slots)
 
 
-def dict_items(dict value):
+def dict_items(value):
     """[key, value, key, value ...] of a dict or subclass as stored, without running its methods."""
+    if not isinstance(value, dict):
+        raise TypeError(f"value must be a dict, not {type(value).__name__}")
     return sa_dict_items(value)
 
 
-def fill_dict(dict value, list items):
+def fill_dict(value, list items):
     """Add what dict_items gave, without running __setitem__ of a subclass."""
+    if not isinstance(value, dict):
+        raise TypeError(f"value must be a dict, not {type(value).__name__}")
     sa_dict_fill(value, items)
 
 

@@ -1,8 +1,8 @@
 """Which values may leave HOT: the rule of each type, and the walk that applies it.
 
-A value is *closed* when nobody outside its own entry can reach anything mutable in its object graph. The walk itself
-is in C (``core/closure.h``); this module decides, once per type, how a type is walked and whether its instances can be
-serialised faithfully. ``docs/closure.md`` has the whole table.
+A value is *closed* when nobody outside its own entry can reach anything mutable in its object graph. The
+walk itself is in C (``core/closure.h``); this module decides, once per type, how a type is walked and
+whether its instances can be serialised faithfully. ``docs/closure.md`` has the whole table.
 """
 
 import collections
@@ -73,7 +73,7 @@ Rule = tuple[int, int, int, str | None] | tuple[int, int, int, str | None, int]
 
 
 class Verdict(NamedTuple):
-    """What a walk found: status and flags are the constants of this module, bytes what dropping the value frees."""
+    """What a walk found; status and flags are constants of this module, bytes is what a drop would free."""
 
     status: int
     flags: int
@@ -91,7 +91,8 @@ _PLAIN_LEAF: Final[Rule] = (BODY_LEAF, RULE_VALUE | RULE_PLAIN, HASH_STABLE, Non
 _OPAQUE_LEAF: Final[Rule] = (BODY_LEAF, RULE_VALUE | RULE_OPAQUE, HASH_STABLE, None)
 _SHARED: Final[Rule] = (BODY_SHARED, RULE_VALUE, HASH_STABLE, None)
 
-# Types whose rule does not depend on how their class is written: all are known exactly, none is a user's class.
+# Types whose rule does not depend on how their class is written: all are known exactly, none is a user's
+# class.
 _EXACT: Final[dict[type, Rule]] = {
     str: _PLAIN_LEAF,
     bytes: _PLAIN_LEAF,
@@ -150,8 +151,8 @@ _REFUSED: Final[dict[type, str]] = {
     types.FrameType: "frame objects cannot be serialised",
     types.TracebackType: "traceback objects cannot be serialised",
     types.CellType: "closure cells cannot be serialised",
-    types.MappingProxyType: "mappingproxy objects cannot be serialised: they show a dict held by somebody else",
-    memoryview: "memoryview objects cannot be serialised: they show memory held by somebody else",
+    types.MappingProxyType: "mappingproxy objects cannot be serialised: they show somebody else's dict",
+    memoryview: "memoryview objects cannot be serialised: they show somebody else's memory",
     staticmethod: "staticmethod objects cannot be serialised",
     classmethod: "classmethod objects cannot be serialised",
     property: "property objects cannot be serialised",
@@ -172,7 +173,9 @@ _STATE_METHODS: Final = (
 
 # What of these the standard library writes by itself into ordinary classes, without any state behind it.
 _GENERATED_METHODS: Final = frozenset(
-    getattr(dataclasses, name) for name in ("_dataclass_getstate", "_dataclass_setstate") if hasattr(dataclasses, name)
+    getattr(dataclasses, name)
+    for name in ("_dataclass_getstate", "_dataclass_setstate")
+    if hasattr(dataclasses, name)
 )
 
 # Native bases over which ordinary classes are supported.
@@ -199,7 +202,7 @@ _TYPING_FORMS: Final = frozenset(
     type(form)
     for form in (
         typing.Any,
-        typing.Optional[int],
+        typing.Optional[int],  # noqa: UP045 - as for List
         typing.List[int],  # noqa: UP006 - the object that this old spelling makes is what is meant
         typing.Callable[[int], int],
         typing.TypeVar("_T"),
@@ -215,7 +218,7 @@ _ABSTRACT: Final = 1 << 20
 
 
 def _native_base(cls: type) -> type:
-    """The base whose C struct the instances have: the first in the order of bases that no class statement made."""
+    """The base whose C struct the instances have: the first that no class statement made."""
     for base in cls.__mro__:
         if base is not object and (base in _NATIVE_BODIES or not base.__flags__ & _HEAP_TYPE):
             return base
@@ -226,7 +229,9 @@ def _is_named_tuple(cls: type) -> bool:
     """Whether collections.namedtuple or typing.NamedTuple wrote the constructor of this class."""
     new = vars(cls).get("__new__")
     new = new.__func__ if isinstance(new, staticmethod) else new
-    return isinstance(new, types.FunctionType) and new.__globals__.get("__name__", "").startswith("namedtuple_")
+    return isinstance(new, types.FunctionType) and new.__globals__.get("__name__", "").startswith(
+        "namedtuple_"
+    )
 
 
 def _state_method(cls: type, native: type) -> str | None:
@@ -263,12 +268,15 @@ def _hash_is_generated(cls: type) -> bool:
     names = [f.name for f in dataclasses.fields(cls) if (f.compare if f.hash is None else f.hash)]
     members = "".join(f"self.{name}," for name in names)
     expected: dict[str, Any] = {}
-    exec(f"def __hash__(self):\n return hash(({members}))", expected)  # the very text that dataclasses compiles
+    exec(
+        f"def __hash__(self):\n return hash(({members}))", expected
+    )  # the very text that dataclasses compiles
     code, own = expected["__hash__"].__code__, method.__code__
-    return (
-        (own.co_code, own.co_names, own.co_consts) == (code.co_code, code.co_names, code.co_consts)
-        and equal.__code__.co_filename == own.co_filename == "<string>"
-    )
+    return (own.co_code, own.co_names, own.co_consts) == (
+        code.co_code,
+        code.co_names,
+        code.co_consts,
+    ) and equal.__code__.co_filename == own.co_filename == "<string>"
 
 
 def _hash_kind(cls: type, native: type, native_kind: int) -> int:
@@ -314,7 +322,9 @@ def _classify_numpy(cls: type, numpy: types.ModuleType) -> Rule | None:
             return _pin(f"numpy {numpy.__version__} keeps arrays in a layout that is not known")
         return BODY_NDARRAY, 0, HASH_NONE, None
     if issubclass(cls, numpy.ndarray):
-        return _pin(f"{cls.__module__}.{cls.__qualname__} objects cannot be serialised: a subclass of numpy.ndarray")
+        return _pin(
+            f"{cls.__module__}.{cls.__qualname__} objects cannot be serialised: a subclass of numpy.ndarray"
+        )
     if issubclass(cls, numpy.dtype):
         return _SHARED
     if not issubclass(cls, numpy.generic):
@@ -357,11 +367,13 @@ def classify(cls: type) -> Rule:
 
 
 def examine(holder: list[Any] | dict[Any, Any], key: Any = 0) -> Verdict:
-    """Walk ``holder[key]`` and say whether it could leave, counting only the holder's own reference as the caller's.
+    """Walk ``holder[key]`` and say whether it could leave, counting only the holder's own reference as the
+    caller's.
 
     :param holder: list or dict whose slot is the only allowed outside reference to the value.
     :param key: index or key of the value.
-    :returns: status CLOSED, HELD or PINNED; bytes that dropping the value would free; the reason if it may not leave.
+    :returns: status CLOSED, HELD or PINNED; bytes that dropping the value would free; the reason if it may
+        not leave.
     :raises KeyError, IndexError: no such item.
 
     Cost: 20 ns when held, else about 10-25 ns per object. Thread: any, GIL held.
@@ -413,9 +425,10 @@ def register_type(
     :raises TypeError: not a type, or the wrong combination of arguments.
     :raises ValueError: the type has a rule that cannot be replaced, or `size` is negative.
 
-    The references inside an object are found by the type's own ``tp_traverse`` (all of them must be reported there) or,
-    for a class made by a class statement, in its attributes and slots. A C type without garbage collection is
-    taken for a leaf that refers to nothing. `reduce` and `restore` run at demotion and promotion: they must be pure.
+    The references inside an object are found by the type's own ``tp_traverse`` (all of them must be reported
+    there) or, for a class made by a class statement, in its attributes and slots. A C type without garbage
+    collection is taken for a leaf that refers to nothing. `reduce` and `restore` run at demotion and
+    promotion: they must be pure.
     Cost: one dict entry; all rules are made again. Thread: any.
 
     >>> class Celsius:
@@ -430,7 +443,9 @@ def register_type(
     if cls in _EXACT or issubclass(cls, (type, enum.Enum)):
         raise ValueError(f"{cls.__qualname__} has a fixed rule that cannot be replaced")
     if atom == (reduce is not None) or (reduce is None) != (restore is None):
-        raise TypeError(f"register_type({cls.__qualname__}): give either atom=True, or both reduce and restore")
+        raise TypeError(
+            f"register_type({cls.__qualname__}): give either atom=True, or both reduce and restore"
+        )
     if reduce is not None and not (callable(reduce) and callable(restore)):
         raise TypeError(f"register_type({cls.__qualname__}): reduce and restore must be callable")
     if size is not None and size < 0:
@@ -443,16 +458,15 @@ def register_type(
 
 
 def _atom_rule(cls: type) -> Rule:
-    if cls.__hash__ is None:
-        kind = HASH_NONE
-    else:
-        kind = HASH_IDENTITY if cls.__hash__ is object.__hash__ else HASH_STABLE
+    method = _attribute_of_class(cls, "__hash__")
+    by_content = HASH_NONE if method is None else HASH_STABLE
+    kind = HASH_IDENTITY if method is vars(object)["__hash__"] else by_content
     return BODY_LEAF, RULE_VALUE | RULE_OPAQUE, kind, None
 
 
 def _own_reducer_rule(cls: type) -> Rule:
     """By its own layout when class statements made it, else by tp_traverse, else as a leaf."""
-    kind = HASH_IDENTITY if cls.__hash__ is object.__hash__ and cls.__eq__ is object.__eq__ else HASH_NONE
+    kind = _hash_kind(cls, object, HASH_IDENTITY)
     native = _native_base(cls)
     if native in _NATIVE_BODIES and _closure.layout_problem(cls, native) is None and _layouts.instances:
         return _NATIVE_BODIES[native][0], RULE_OWN_REDUCER, kind, None

@@ -1,8 +1,9 @@
 """Values to bytes and back, exactly: what comes back cannot be told from what left.
 
-Graphs of plain builtin types go straight through pickle's C code. All others go through a pickler that asks neither the
-classes nor copyreg how an object wants to be pickled, but writes what the object is: its class, attributes, slots
-and items. Classes, functions, enum members and the like are written by identity, through a table of this process.
+Graphs of plain builtin types go straight through pickle's C code. All others go through a pickler that asks
+neither the classes nor copyreg how an object wants to be pickled, but writes what the object is: its class,
+attributes, slots and items. Classes, functions, enum members and the like are written by identity, through a
+table of this process.
 """
 
 import collections
@@ -32,16 +33,16 @@ def dumps(value: Any, flags: int = 0, *, portable: bool = False) -> tuple[list[B
 
     :param value: any value; only for closed ones is the result faithful.
     :param flags: flags of its verdict; with PLAIN the fast way is taken.
-    :param portable: write classes and functions by name, so that another process can read the result (there, sets have
-        another order); by default by identity, which only this process and its forks understand.
-    :returns: parts and item sizes in bytes, one for each part: ``parts[0]`` is the pickle stream, the others are the data of
-        arrays of at least BUFFER_BYTES. Parts of numpy arrays show the live array's memory: copy or compress them, and
-        let go of them, before the closedness of the value is checked again.
+    :param portable: write classes and functions by name, so that another process can read the result (there,
+        sets have another order); by default by identity, which only this process and its forks understand.
+    :returns: parts and item sizes in bytes, one for each part: ``parts[0]`` is the pickle stream, the others
+        are the data of arrays of at least BUFFER_BYTES. Parts of numpy arrays show the live array's memory:
+        copy or compress them, and let go of them, before the closedness of the value is checked again.
     :raises pickle.PicklingError: a part of the value cannot be serialised faithfully; the text says which.
     :raises RecursionError: nested too deeply.
 
-    Cost: raw pickle.dumps and 0.1 us for PLAIN; else about 1 us per instance. Thread: any; user code runs only for
-    types registered with a `reduce`.
+    Cost: raw pickle.dumps and 0.1 us for PLAIN; else about 1 us per instance. Thread: any; user code runs
+    only for types registered with a `reduce`.
 
     >>> parts, item_sizes = dumps({"a": [1, 2.5, None]})
     >>> loads(parts)
@@ -60,7 +61,8 @@ def loads(parts: Sequence[BytesLike]) -> Any:
 
     :param parts: what dumps returned, as any bytes-like objects; their memory is not kept.
     :returns: a new value.
-    :raises pickle.UnpicklingError, IndexError: the parts are not what dumps returned (check them before: pickle runs code).
+    :raises pickle.UnpicklingError, IndexError: the parts are not what dumps returned (check them before:
+        pickle runs code).
 
     Cost: as pickle.loads. Thread: any.
     """
@@ -84,7 +86,8 @@ def shared(number: int) -> Any:
 def _number_of(value: Any) -> int:
     number = _shared_numbers.get(id(value))
     if number is None:
-        # No lock, for a fork could copy it taken: of two threads here one number is used, the other stays unused.
+        # No lock, for a fork could copy it taken: of two threads here one number is used, the other stays
+        # unused.
         number = next(_numbers)
         _shared_objects[number] = value
         number = _shared_numbers.setdefault(id(value), number)
@@ -165,7 +168,7 @@ def made_base(cls: Any, value: Any) -> Any:
 
 def made_deque(maxlen: int | None) -> Any:
     """An empty deque."""
-    return collections.deque((), maxlen)
+    return collections.deque(maxlen=maxlen)
 
 
 def made_array(typecode: str, data: BytesLike) -> Any:
@@ -205,7 +208,7 @@ class _Arranged:
 
 
 class _ExactPickler(pickle.Pickler):
-    """Writes instances by their state; no reducer of a class or of copyreg is asked, except for known leaf types."""
+    """Writes instances by their state; asks no reducer of a class or of copyreg, but for known leaf types."""
 
     dispatch_table: dict[type, Callable[[Any], Any]] = {}  # noqa: RUF012 - pickle reads it here; empty shuts out copyreg
 
@@ -231,7 +234,9 @@ class _ExactPickler(pickle.Pickler):
 
 
 def _refuse(pickler: _ExactPickler, value: Any) -> Any:
-    raise pickle.PicklingError(f"{type(value).__module__}.{type(value).__qualname__} objects cannot be serialised")
+    raise pickle.PicklingError(
+        f"{type(value).__module__}.{type(value).__qualname__} objects cannot be serialised"
+    )
 
 
 def _reduce_leaf(pickler: _ExactPickler, value: Any) -> Any:
@@ -262,11 +267,15 @@ def _is_dtype_value(value: Any) -> bool:
 def _reduce_registered(value: Any) -> Reduced:
     entry = registered(type(value))
     if entry is None or entry.reduce is None:
-        raise pickle.PicklingError(f"{type(value).__qualname__} is no longer registered with a reduce function")
+        raise pickle.PicklingError(
+            f"{type(value).__qualname__} is no longer registered with a reduce function"
+        )
     return made_registered, (type(value), entry.reduce(value))
 
 
-def _with_state(made_by: Callable[..., Any], arguments: tuple[Any, ...], value: Any, items: Any = None) -> Reduced:
+def _with_state(
+    made_by: Callable[..., Any], arguments: tuple[Any, ...], value: Any, items: Any = None
+) -> Reduced:
     attributes, slots = _closure.instance_state(value)
     if attributes is None and slots is None and items is None:
         return made_by, arguments
@@ -327,7 +336,7 @@ def _reduce_array(pickler: _ExactPickler, value: "array[Any]") -> Reduced:
 
 
 def _arrays() -> Any:
-    """spectral_alloc.arrays, which imports numpy: only when the program has arrays, so has imported it itself."""
+    """spectral_alloc.arrays, which imports numpy: only when a program that uses arrays has done so itself."""
     return importlib.import_module("spectral_alloc.arrays")
 
 
@@ -358,5 +367,19 @@ _REDUCERS: Final[dict[int, Callable[[_ExactPickler, Any], Any]]] = {
 
 # Functions that the streams name: written by name, for writing them by number would need one of them.
 _OWN_FUNCTIONS: Final = frozenset(
-    map(id, (shared, made, filled, made_tuple, made_frozenset, made_base, made_deque, made_array, made_registered, arranged))
+    map(
+        id,
+        (
+            shared,
+            made,
+            filled,
+            made_tuple,
+            made_frozenset,
+            made_base,
+            made_deque,
+            made_array,
+            made_registered,
+            arranged,
+        ),
+    )
 )

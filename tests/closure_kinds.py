@@ -1,4 +1,4 @@
-"""Classes and factories of values for the tests of closure and serializer: one of every supported and refused kind."""
+"""Classes and factories of values: one of every supported and of every refused kind."""
 
 import collections
 import dataclasses
@@ -98,7 +98,7 @@ class BytesWithName(bytes):
 
 
 class Colour(enum.Enum):
-    RED = [1]
+    RED = (1, 2)
     GREEN = 2
 
 
@@ -153,6 +153,18 @@ def local_class():
 def filled(value, **attributes):
     for name, attribute in attributes.items():
         object.__setattr__(value, name, attribute)
+    return value
+
+
+def with_attributes(value, **attributes):
+    """Past the data descriptors of the class."""
+    vars(value).update(attributes)
+    return value
+
+
+def with_odd_key():
+    value = Plain()
+    vars(value)[1] = [2]
     return value
 
 
@@ -217,12 +229,27 @@ def named_tuple_in_cycle():
 
 # name -> factory of a value that nobody else holds; each must be CLOSED and come back exactly
 CLOSED_KINDS = {
-    "atoms": lambda: [None, True, 1, -5, 10**30, 1.5, -0.0, float("nan"), 2j, "a", "ä€😀" * 3, b"xyz", ..., NotImplemented],
+    "atoms": lambda: [
+        None,
+        True,
+        1,
+        -5,
+        10**30,
+        1.5,
+        -0.0,
+        float("nan"),
+        2j,
+        "a",
+        "ä€😀" * 3,
+        b"xyz",
+        ...,
+        NotImplemented,
+    ],
     "list": lambda: [1, [2, [3]]],
     "dict": lambda: {"b": 1, "a": {"c": [2]}, 3: None, (1, 2): "t"},
     "tuple": lambda: ([1], (2, [3]), ()),
     "set": lambda: [{1, 2, 3}, set("abcdefgh"), frozenset("xyz"), set(), frozenset()],
-    "large set": lambda: set(list(set(range(5000)))),
+    "large set": lambda: set(range(5000)),
     "bytearray": lambda: [bytearray(b"abc"), bytearray(5000)],
     "array": lambda: [array("d", [1.0, -0.0]), array("b"), array("u", "äb"), array("q", range(1000))],
     "deque": lambda: [collections.deque([[1], 2], maxlen=5), collections.deque(range(300))],
@@ -234,65 +261,156 @@ CLOSED_KINDS = {
     "datetime": lambda: [
         datetime.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("UTC")),
         datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1), "name")),
-        datetime.datetime.max, datetime.date.min, datetime.time(1, 2, 3, 4, fold=1), datetime.timedelta(-1, 1, 1),
-        datetime.time(1, tzinfo=datetime.timezone.utc), datetime.timezone.utc,
+        datetime.datetime.max,
+        datetime.date.min,
+        datetime.time(1, 2, 3, 4, fold=1),
+        datetime.timedelta(-1, 1, 1),
+        datetime.time(1, tzinfo=datetime.UTC),
+        datetime.UTC,
     ],
-    "numbers": lambda: [decimal.Decimal("1.50"), decimal.Decimal("NaN123"), decimal.Decimal("-0"), fractions.Fraction(1, 3)],
+    "numbers": lambda: [
+        decimal.Decimal("1.50"),
+        decimal.Decimal("NaN123"),
+        decimal.Decimal("-0"),
+        fractions.Fraction(1, 3),
+    ],
     "identifiers": lambda: [
-        uuid.UUID(int=5), pathlib.PurePosixPath("a/b"), pathlib.PureWindowsPath("c:/x"), pathlib.Path("/tmp/x"),
-        ipaddress.ip_address("1.2.3.4"), ipaddress.ip_address("::1"), ipaddress.ip_network("10.0.0.0/8"),
+        uuid.UUID(int=5),
+        pathlib.PurePosixPath("a/b"),
+        pathlib.PureWindowsPath("c:/x"),
+        pathlib.Path("/tmp/x"),
+        ipaddress.ip_address("1.2.3.4"),
+        ipaddress.ip_address("::1"),
+        ipaddress.ip_network("10.0.0.0/8"),
         ipaddress.ip_interface("10.0.0.1/8"),
     ],
-    "shared": lambda: [Plain, local_class(), Colour.RED, Permission.READ | Permission.WRITE, len, re, re.compile("a+"),
-                       dict, str.upper, local_function_at_top, list[int], int | str, typing.Optional[int], np.dtype("f8")],
+    "shared": lambda: [
+        Plain,
+        local_class(),
+        Colour.RED,
+        Permission.READ | Permission.WRITE,
+        len,
+        re,
+        re.compile("a+"),
+        dict,
+        str.upper,
+        local_function_at_top,
+        list[int],
+        int | str,
+        typing.Optional[int],  # noqa: UP045 - the object of the old spelling is meant
+        np.dtype("f8"),
+    ],
     "instance": lambda: filled(Plain(), b=[1], a=2),
     "empty instance": lambda: [Plain(), Slotted(), object()],
     "instance with many attributes": lambda: filled(Plain(), **{f"a{n}": [n] for n in range(60)}),
     "instance of a local class": lambda: filled(local_class()(), a=[1]),
-    "slots": lambda: [filled(Slotted(), second=[2]), filled(Derived(), _Slotted__hidden=[1], third=3), Slotted()],
+    "slots": lambda: [
+        filled(Slotted(), second=[2]),
+        filled(Derived(), _Slotted__hidden=[1], third=3),
+        Slotted(),
+    ],
     "slots and dict": lambda: filled(SlottedWithDict(), first=[1], other=[2]),
     "attribute hooks": lambda: filled(WithHooks(), a=1, b=[2]),
     "generic class": lambda: [Named(), Named[int]()],
-    "property over attribute": lambda: [vars(instance).update(size=[3]) or instance for instance in [WithProperty()]],
-    "odd attribute names": lambda: [vars(i).update({1: [2], "ü b": 3, "__reduce_ex__": 4}) or i for i in [Plain()]],
+    "property over attribute": lambda: [with_attributes(WithProperty(), size=[3])],
+    "odd attribute names": lambda: [
+        with_attributes(Plain(), **{"ü b": 3, "__reduce_ex__": 4}),
+        with_odd_key(),
+    ],
     "list subclass": lambda: [filled(ListWithName([1, [2]]), name=["n"]), ListWithName()],
     "dict subclass": lambda: filled(DictWithName({"a": [1]}), name="n"),
-    "set subclass": lambda: [filled(SetWithName("abc"), name="n"), filled(FrozensetWithName("abc"), name=["n"])],
+    "set subclass": lambda: [
+        filled(SetWithName("abc"), name="n"),
+        filled(FrozensetWithName("abc"), name=["n"]),
+    ],
     "tuple subclass": lambda: filled(TupleWithName(([1], 2)), name="n"),
     "atom subclasses": lambda: [
-        filled(StrWithName("ä"), name=["n"]), IntWithName(10**20), IntWithName(-1), FloatWithName("nan"),
-        filled(BytesWithName(b"x"), name="n"), StrWithName(""),
+        filled(StrWithName("ä"), name=["n"]),
+        IntWithName(10**20),
+        IntWithName(-1),
+        FloatWithName("nan"),
+        filled(BytesWithName(b"x"), name="n"),
+        StrWithName(""),
     ],
     "namedtuple": lambda: [Point([1]), Edge(1, Point(2, 3)), filled(PointWithName(1, [2]), name="n")],
     "dataclass": lambda: [Record("a", [1]), Frozen([1]), SlottedRecord("a", [1]), FrozenSlotted([1])],
     "enum keys": lambda: {Colour.RED: [1], Plain: 2, None: 3},
     "value keys": lambda: {
-        (1, ("a", b"b")): 1, frozenset([1, 2]): 2, datetime.date.min: 3, Frozen(1, "a"): 4, Point(1, 2): 5,
-        decimal.Decimal(1): 6, uuid.UUID(int=1): 7, FrozenSlotted(1, Frozen(2)): 8, np.float64(0.5): 9, StrWithName("k"): 10,
+        (1, ("a", b"b")): 1,
+        frozenset([1, 2]): 2,
+        datetime.date.min: 3,
+        Frozen(1, "a"): 4,
+        Point(1, 2): 5,
+        decimal.Decimal(1): 6,
+        uuid.UUID(int=1): 7,
+        FrozenSlotted(1, Frozen(2)): 8,
+        np.float64(0.5): 9,
+        StrWithName("k"): 10,
     },
     "identity keys": lambda: {Plain(): [1], (Plain(), 1): 2},
-    "value members": lambda: {(1, "a"), Frozen(1), Colour.GREEN, Point(1, 2), np.int64(3), np.float64(1.5), frozenset("a")},
+    "value members": lambda: {
+        (1, "a"),
+        Frozen(1),
+        Colour.GREEN,
+        Point(1, 2),
+        np.int64(3),
+        np.float64(1.5),
+        frozenset("a"),
+    },
     "sharing": shared_list,
     "self reference": self_list,
     "parents": tree_with_parents,
     "tuple in a cycle": tuple_in_cycle,
     "namedtuple in a cycle": named_tuple_in_cycle,
     "nesting": lambda: nested(50),
-    "numpy scalars": lambda: [np.float32(1.5), np.int8(-1), np.float64("nan"), np.str_("ä"), np.bytes_(b"x"), np.bool_(True),
-                              np.datetime64("2024-01-01"), np.timedelta64(3, "s"), np.complex64(1j), np.longdouble(1) / 3],
-    "ndarray": lambda: [np.arange(12.0), np.zeros((0, 3)), np.array(5), np.array(["a", "bc"]), np.array([b"x"]),
-                        np.array(["2024-01-01"], "M8[D]"), np.array([1, 2], ">i4"), np.array([np.nan, -0.0])],
+    "numpy scalars": lambda: [
+        np.float32(1.5),
+        np.int8(-1),
+        np.float64("nan"),
+        np.str_("ä"),
+        np.bytes_(b"x"),
+        np.bool_(True),
+        np.datetime64("2024-01-01"),
+        np.timedelta64(3, "s"),
+        np.complex64(1j),
+        np.longdouble(1) / 3,
+    ],
+    "ndarray": lambda: [
+        np.arange(12.0),
+        np.zeros((0, 3)),
+        np.array(5),
+        np.array(["a", "bc"]),
+        np.array([b"x"]),
+        np.array(["2024-01-01"], "M8[D]"),
+        np.array([1, 2], ">i4"),
+        np.array([np.nan, -0.0]),
+    ],
     "large ndarray": lambda: [np.arange(5000, dtype="i4"), np.ones((50, 60), "c16"), np.full(300, "abc")],
-    "array orders": lambda: [np.asfortranarray(np.arange(600.0).reshape(20, 30)),
-                             np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2).copy(order="K"), np.ones((1, 5, 1)),
-                             np.ones((3, 0), order="F")],
-    "array views": lambda: [np.arange(12).reshape(3, 4), np.arange(12)[::-2], np.zeros((4, 4)).T, np.zeros((4, 4))[1:3, ::2],
-                            np.broadcast_to(np.zeros(3), (2, 3)), np.arange(4).view("u1"), np.zeros(3)[:0],
-                            np.zeros(4, "M8[s]")[1:], np.asfortranarray(np.ones((3, 4)))[1:]],
+    "array orders": lambda: [
+        np.asfortranarray(np.arange(600.0).reshape(20, 30)),
+        np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2).copy(order="K"),
+        np.ones((1, 5, 1)),
+        np.ones((3, 0), order="F"),
+    ],
+    "array views": lambda: [
+        np.arange(12).reshape(3, 4),
+        np.arange(12)[::-2],
+        np.zeros((4, 4)).T,
+        np.zeros((4, 4))[1:3, ::2],
+        np.broadcast_to(np.zeros(3), (2, 3)),
+        np.arange(4).view("u1"),
+        np.zeros(3)[:0],
+        np.zeros(4, "M8[s]")[1:],
+        np.asfortranarray(np.ones((3, 4)))[1:],
+    ],
     "shared array memory": frozen_owner_with_view,
-    "read-only arrays": lambda: [readonly(np.arange(3)), readonly(np.arange(300.0)), readonly(np.arange(6).reshape(2, 3))],
+    "read-only arrays": lambda: [
+        readonly(np.arange(3)),
+        readonly(np.arange(300.0)),
+        readonly(np.arange(6).reshape(2, 3)),
+    ],
     "structured array": lambda: np.array([(1, 2.5), (3, 4.5)], dtype=[("a", "i4"), ("b", "f8")]),
-}  # fmt: skip
+}
 
 
 def local_function_at_top():

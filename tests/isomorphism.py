@@ -41,7 +41,9 @@ def difference(first, second):
         keep_alive.append((parts, other_parts))
         if len(parts) != len(other_parts):
             return f"{path}: {len(parts)} and {len(other_parts)} parts"
-        waiting.extend((f"{path}/{place}", *pair) for place, pair in enumerate(zip(parts, other_parts, strict=True)))
+        waiting.extend(
+            (f"{path}/{place}", *pair) for place, pair in enumerate(zip(parts, other_parts, strict=True))
+        )
     return None
 
 
@@ -76,9 +78,16 @@ def native_parts(value):
     if isinstance(value, np.ndarray):
         flags = value.flags
         return [
-            value.base, value.dtype.str, value.shape, value.strides, flags.writeable, flags.owndata, flags.c_contiguous,
-            value.tobytes(), value.ctypes.data - value.base.ctypes.data if value.base is not None else 0,
-        ]  # fmt: skip
+            value.base,
+            value.dtype.str,
+            value.shape,
+            value.strides,
+            flags.writeable,
+            flags.owndata,
+            flags.c_contiguous,
+            value.tobytes(),
+            value.ctypes.data - value.base.ctypes.data if value.base is not None else 0,
+        ]
     if type(value) in (bytearray, array):
         return [bytes(value), getattr(value, "typecode", "")]
     return []
@@ -89,14 +98,32 @@ def parts_of(value):
     cls = type(value)
     if cls is object:
         return []
-    ordinary = bool(cls.__flags__ & 1 << 9) and cls.__module__ not in ("decimal", "uuid", "fractions", "pathlib")
-    known = (list, tuple, dict, set, frozenset, collections.deque, bytearray, array, np.ndarray, types.SimpleNamespace)
+    ordinary = bool(cls.__flags__ & 1 << 9) and cls.__module__ not in (
+        "decimal",
+        "uuid",
+        "fractions",
+        "pathlib",
+    )
+    known = (
+        list,
+        tuple,
+        dict,
+        set,
+        frozenset,
+        collections.deque,
+        bytearray,
+        array,
+        np.ndarray,
+        types.SimpleNamespace,
+    )
     if isinstance(value, np.generic) or not (isinstance(value, known) or ordinary):
         return None
     parts = native_parts(value)
     if isinstance(value, (str, bytes, int, float)):
         parts.append(atom_bits(value))
-    slots = [name for base in cls.__mro__ for name in vars(base).get("__slots__", ()) if isinstance(name, str)]
+    slots = [
+        name for base in cls.__mro__ for name in vars(base).get("__slots__", ()) if isinstance(name, str)
+    ]
     for name in slots:
         if name not in ("__dict__", "__weakref__"):
             parts.append([object.__getattribute__(value, name)] if _has_slot(value, name) else ["unset"])

@@ -13,10 +13,11 @@ import types
 import closure_kinds as kinds
 import numpy as np
 import pytest
+from closure_graphs import build, graphs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from isomorphism import difference
-from test_closure import HISTORIES, assert_alike_for_ever, build, graphs, set_with_history
+from test_set_order import HISTORIES, assert_alike_for_ever, set_with_history
 
 from spectral_alloc import _closure, closure
 from spectral_alloc.closure import CLOSED, PLAIN, examine
@@ -63,8 +64,15 @@ def test_a_value_that_came_back_takes_no_more_memory(name):
     assert examine(back).bytes <= before * 1.35 + 300  # lists grow by appending when they are rebuilt
 
 
-# Refused by the walk alone: the serialiser would bring these back, if not with everything that could be seen of them.
-LEFT_TO_THE_WALK = ("lambda", "function in a function", "bound built-in", "odd tzinfo", "ndarray with metadata")
+# Refused by the walk alone: the serialiser would bring these back, if not with everything that could be seen
+# of them.
+LEFT_TO_THE_WALK = (
+    "lambda",
+    "function in a function",
+    "bound built-in",
+    "odd tzinfo",
+    "ndarray with metadata",
+)
 
 
 @pytest.mark.parametrize(
@@ -81,11 +89,19 @@ def test_the_checker_sees_differences():
     """The isomorphism checker itself finds what it is there for."""
     part = [1]
     pairs = [
-        ([1], [2]), ([1], (1,)), ({"a": 1, "b": 2}, {"b": 2, "a": 1}), ([part, part], [[1], [1]]), ([0.0], [-0.0]),
-        ([1], [True]), (kinds.filled(kinds.Plain(), a=1), kinds.Plain()), (kinds.Slotted(), kinds.filled(kinds.Slotted(), first=1)),
-        (np.zeros(2), np.zeros(2, "f4")), (np.zeros((2, 2)), np.zeros((2, 2), order="F")),
-        (collections.deque([1], 2), collections.deque([1], 3)), (kinds.local_class(), kinds.local_class()),
-    ]  # fmt: skip
+        ([1], [2]),
+        ([1], (1,)),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ([part, part], [[1], [1]]),
+        ([0.0], [-0.0]),
+        ([1], [True]),
+        (kinds.filled(kinds.Plain(), a=1), kinds.Plain()),
+        (kinds.Slotted(), kinds.filled(kinds.Slotted(), first=1)),
+        (np.zeros(2), np.zeros(2, "f4")),
+        (np.zeros((2, 2)), np.zeros((2, 2), order="F")),
+        (collections.deque([1], 2), collections.deque([1], 3)),
+        (kinds.local_class(), kinds.local_class()),
+    ]
     for one, other in pairs:
         assert difference(one, other) is not None
         assert difference(one, one) is None
@@ -105,10 +121,12 @@ def test_any_graph_comes_back_isomorphic(graph):
 
 plain_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers(),
-    lambda inner: st.lists(inner)
-    | st.dictionaries(st.text() | st.integers(), inner)
-    | st.tuples(inner, inner)
-    | st.sets(st.text() | st.integers()),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.text() | st.integers(), inner)
+        | st.tuples(inner, inner)
+        | st.sets(st.text() | st.integers())
+    ),
     max_leaves=30,
 )
 
@@ -163,7 +181,13 @@ def test_classes_of_main_and_of_a_notebook_are_found():
 
 def test_default_factories_and_functions_keep_their_identity():
     """What stands for itself is the same object afterwards."""
-    value = [collections.defaultdict(kinds.local_class()), kinds.local_function_at_top, len, np.dtype("f8"), kinds.Colour.RED]
+    value = [
+        collections.defaultdict(kinds.local_class()),
+        kinds.local_function_at_top,
+        len,
+        np.dtype("f8"),
+        kinds.Colour.RED,
+    ]
     back = round_trip(value)
     assert back[0].default_factory is value[0].default_factory
     assert all(one is other for one, other in zip(value[1:], back[1:], strict=True))
@@ -224,7 +248,7 @@ def test_values_come_back_after_their_class_was_pinned():
     """A class patched while its values are away still takes them back."""
 
     class Patched:
-        __slots__ = ("a", "__dict__")
+        __slots__ = ("__dict__", "a")
 
     value = [kinds.filled(Patched(), a=[1], b=[2])]
     parts = copied(dumps(value)[0])
@@ -239,8 +263,14 @@ def test_values_come_back_after_their_class_was_pinned():
 
 def test_large_arrays_are_parts_of_their_own():
     """From BUFFER_BYTES on, the data of arrays goes out of band, with the width of its numbers."""
-    value = [np.arange(BUFFER_BYTES // 8), np.arange(10), np.ones(500, "c16"), kinds.array("H", bytes(2 * BUFFER_BYTES)),
-             np.full(300, "abcd"), np.asfortranarray(np.ones((40, 40), "i4"))]  # fmt: skip
+    value = [
+        np.arange(BUFFER_BYTES // 8),
+        np.arange(10),
+        np.ones(500, "c16"),
+        kinds.array("H", bytes(2 * BUFFER_BYTES)),
+        np.full(300, "abcd"),
+        np.asfortranarray(np.ones((40, 40), "i4")),
+    ]
     parts, item_sizes = dumps(value)
     assert [len(part) for part in parts[1:]] == [BUFFER_BYTES, 8000, 2 * BUFFER_BYTES, 300 * 16, 6400]
     assert item_sizes == [1, 8, 8, 2, 4, 4]
@@ -302,7 +332,7 @@ def test_owners_can_be_resized_and_views_cannot():
 
 
 def test_writeable_flags_are_kept():
-    """A read-only owner stays read-only but may be unlocked; a read-only view of a writeable owner stays so."""
+    """A read-only owner may be unlocked later, as before; a view of it or of another keeps its own flag."""
     owner = kinds.readonly(np.arange(5))
     base = np.arange(6)
     view = kinds.readonly(base[1:])
@@ -313,7 +343,7 @@ def test_writeable_flags_are_kept():
 
 
 def test_views_that_cannot_be_made_again_are_refused():
-    """A view that is writeable over an owner that is not, or that leaves its owner's memory, raises at dump."""
+    """A view that is writeable over an owner that is not, or leaves its owner's memory, raises at dump."""
     base = np.arange(10)
     view = base[2:]
     base.setflags(write=False)
@@ -378,7 +408,14 @@ def test_registered_types_use_their_own_functions():
 
 def test_portable_streams_are_read_by_another_process():
     """Classes, enum members and arrays written by name are understood without this process's table."""
-    value = [kinds.filled(kinds.Plain(), a=[1]), kinds.Colour.RED, kinds.Point(1, 2), np.arange(5), len, kinds.FrozenSlotted(1)]
+    value = [
+        kinds.filled(kinds.Plain(), a=[1]),
+        kinds.Colour.RED,
+        kinds.Point(1, 2),
+        np.arange(5),
+        len,
+        kinds.FrozenSlotted(1),
+    ]
     parts = copied(dumps(value, portable=True)[0])
     program = (
         "import sys, pickle; from spectral_alloc.serializer import loads;"
@@ -393,8 +430,8 @@ def test_portable_streams_are_read_by_another_process():
         env={**os.environ, "PYTHONPATH": path},
         check=True,
     )
-    expected = "['Plain', 'Colour', 'Point', 'ndarray', 'builtin_function_or_method', 'FrozenSlotted'] [1] [0, 1, 2, 3, 4] 1"
-    assert answer.stdout.decode().strip() == expected
+    names = ["Plain", "Colour", "Point", "ndarray", "builtin_function_or_method", "FrozenSlotted"]
+    assert answer.stdout.decode().strip() == f"{names} [1] [0, 1, 2, 3, 4] 1"
 
 
 def test_the_same_value_gives_the_same_bytes():
