@@ -233,13 +233,15 @@ def test_a_class_that_changes_forever_is_pinned_not_looped_over():
     assert status(holder) in (CLOSED, PINNED)
 
 
-def test_errors_of_metaclasses_while_classifying_are_raised():
-    """An exception of user code during classification comes out, and the walker works on."""
+def test_classes_whose_code_fails_when_looked_at_are_pinned():
+    """An exception of a metaclass during classification becomes the reason; an interrupt comes out."""
 
     class Meta(type):
+        error = KeyError("no name")
+
         @property
         def __module__(cls):
-            raise KeyError("no name")
+            raise Meta.error
 
     class Odd(metaclass=Meta):
         __slots__ = ()
@@ -247,10 +249,36 @@ def test_errors_of_metaclasses_while_classifying_are_raised():
         def __reduce__(self):
             return 0
 
-    holder = [[Odd()]]
-    with pytest.raises(KeyError):
-        examine(holder)
+    verdict = examine([[Odd()]])
+    assert (verdict.status, "KeyError" in verdict.reason) == (PINNED, True)
+    Meta.error = KeyboardInterrupt()
+    Odd.changed = 1
+    with pytest.raises(KeyboardInterrupt):
+        examine([[Odd()]])
     assert status([[1]]) == CLOSED
+
+
+def test_classes_that_claim_to_equal_others_are_not_taken_for_them():
+    """A metaclass with its own __eq__ and __hash__ does not give its classes the rule of list."""
+
+    class Meta(type):
+        def __eq__(cls, other):
+            return True
+
+        def __hash__(cls):
+            return hash(list)
+
+    class Impostor(metaclass=Meta):
+        pass
+
+    class Unhashable(metaclass=type("NoHash", (type,), {"__eq__": lambda cls, other: False})):
+        pass
+
+    holder = [[kinds.filled(Impostor(), a=[1]), kinds.filled(Unhashable(), a=1)]]
+    assert status(holder) == CLOSED
+    inner = holder[0][0].a
+    assert status(holder) == HELD
+    del inner
 
 
 # ---- keys of dicts ----
@@ -345,7 +373,7 @@ def test_registered_c_types_use_their_traverse():
         assert status(holder) == HELD
         del inner
     finally:
-        del closure._registered[functools.partial]
+        del closure._registered[id(functools.partial)]
         _closure.forget_rules()
 
 

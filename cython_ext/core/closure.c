@@ -98,6 +98,7 @@ static outcome three_passes(sa_closure *walker, PyObject *root)
     if (count_references(walker, root) == STOP) {
         return STOP;
     }
+    walker->counted = 1;
     if (walker->scratch.entry[0].unexplained > 0) {
         return held(walker, SA_REASON_OUTSIDE);
     }
@@ -120,7 +121,7 @@ static int answer(sa_closure *walker, sa_status status, PyObject *reason, sa_ver
 static int walk_once(sa_closure *walker, PyObject *root, sa_verdict *out)
 {
     walker->unknown = NULL;
-    walker->no_memory = walker->escaping = 0;
+    walker->no_memory = walker->escaping = walker->counted = 0;
     walker->flags = SA_FLAT | SA_PLAIN;
     walker->bytes = walker->objects = 0;
     walker->odd_set_count = 0;
@@ -200,6 +201,10 @@ int sa_closure_walk(sa_closure *walker, PyObject *root, Py_ssize_t known_referen
 
 PyObject *sa_closure_odd_sets(const sa_closure *walker)
 {
+    if (!walker->counted) {
+        PyErr_SetString(PyExc_RuntimeError, "the value was not walked to its end: it changed since its last verdict");
+        return NULL;
+    }
     PyObject *sets = PyList_New((Py_ssize_t)walker->odd_set_count);
     for (size_t number = 0; sets != NULL && number < walker->odd_set_count; number++) {
         PyList_SET_ITEM(sets, (Py_ssize_t)number, Py_NewRef(walker->odd_set[number]));

@@ -84,7 +84,8 @@ struct sa_closure_api {
     Py_ssize_t (*size_key)(PyObject *key);                        /* bytes; see sizer.h */
 };
 
-/* After a walk whose verdict has SA_ODD_SETS: a new list of these sets. */
+/* After a walk that went through all of the graph: a new list of the sets that SA_ODD_SETS speaks of. NULL with
+ * RuntimeError when it did not. */
 PyObject *sa_closure_odd_sets(const sa_closure *walker);
 
 /* Fill the table that the capsule points to. */
