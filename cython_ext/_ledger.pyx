@@ -207,18 +207,22 @@ cdef class Ledger:
         self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
         return dropped
 
+    cdef int unback(self, Cell cell) except -1:
+        """Make a backed value an ordinary live one: its frame on disk is dead."""
+        cdef Backed backed = <Backed>cell.core.payload
+        self.release(backed.place, backed.frame_bytes)
+        self.move(cell, SA_HOT, "read")
+        Py_INCREF(backed.value)
+        cell.core.payload = <void *>backed.value
+        Py_DECREF(backed)
+        return 0
+
     cdef int forget(self, Cell cell, long long key_bytes) except -1:
         """`cell` is no longer an entry. A live value or a frame in RAM stays in it, for the caller."""
-        cdef object backed
         if cell.core.state == SA_COLD:
             self.drop_payload(cell)
         elif cell.core.state == SA_BACKED:
-            backed = <object>cell.core.payload
-            self.release((<Backed>backed).place, (<Backed>backed).frame_bytes)
-            self.move(cell, SA_HOT, "delete")
-            Py_INCREF((<Backed>backed).value)
-            cell.core.payload = <void *>(<Backed>backed).value
-            Py_DECREF(backed)
+            self.unback(cell)
         elif cell.core.state == SA_DEPARTING:
             (<Pending>cell.core.payload).cancel()
         self.unqueue(cell)
@@ -380,6 +384,8 @@ cdef class Ledger:
         if cell.core.kept == kept or cell.core.state == SA_DETACHED:
             return
         self.live(cell)
+        if cell.core.state == SA_BACKED:
+            self.unback(cell)
         cell.core.kept = kept
         self.unqueue(cell)
         if kept:

@@ -49,6 +49,7 @@ cdef class Ledger:
     cdef object replace(self, Cell cell, object value)
     cdef void unqueue(self, Cell cell) noexcept
     cdef object drop_payload(self, Cell cell)
+    cdef int unback(self, Cell cell) except -1
     cdef int forget(self, Cell cell, long long key_bytes) except -1
     cdef object live(self, Cell cell)
     cdef void reweigh(self, Cell cell) noexcept
