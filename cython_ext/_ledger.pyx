@@ -193,6 +193,20 @@ cdef class Ledger:
 
     cdef object replace(self, Cell cell, object value):
         """Let `cell` hold `value`; returns the old payload, which the caller drops last."""
+        cdef object dropped
+        if cell.core.state != SA_HOT or (cell.core.queue != SA_QUEUE_SMALL and cell.core.queue != SA_QUEUE_MAIN):
+            return self.replace_slow(cell, value)
+        dropped = <object>cell.core.payload
+        Py_DECREF(dropped)
+        Py_INCREF(value)
+        cell.core.payload = <void *>value
+        cell.core.flat = False
+        sa_cell_hit(&cell.core, self.epoch)
+        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        return dropped
+
+    cdef object replace_slow(self, Cell cell, object value):
+        """The same for a cell whose value is not live, or is held or pinned."""
         cdef unsigned queue = cell.core.queue
         cdef object dropped = self.drop_payload(cell)
         Py_INCREF(value)
@@ -200,7 +214,7 @@ cdef class Ledger:
         if cell.core.state != SA_HOT:
             self.move(cell, SA_HOT, "write")
         cell.core.flat = False
-        if queue != SA_QUEUE_SMALL and queue != SA_QUEUE_MAIN and queue != SA_QUEUE_KEPT:
+        if queue != SA_QUEUE_KEPT:
             sa_policy_remove(&self.policy, &cell.core)
             sa_policy_admit(&self.policy, &cell.core, queue != SA_QUEUE_NONE)
         sa_cell_hit(&cell.core, self.epoch)

@@ -47,6 +47,7 @@ cdef class Ledger:
     cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept
     cdef int enter(self, Cell cell, object value, long long key_bytes) except -1
     cdef object replace(self, Cell cell, object value)
+    cdef object replace_slow(self, Cell cell, object value)
     cdef void unqueue(self, Cell cell) noexcept
     cdef object drop_payload(self, Cell cell)
     cdef int unback(self, Cell cell) except -1
