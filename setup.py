@@ -17,6 +17,7 @@ EXTENSIONS = {
     "_departure": ["policy.c"],
     "_census": ["policy.c"],
     "_thermal": [],
+    "_iteration": [],
 }
 
 C_FLAGS = ["-O2", "-g0", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]

@@ -5,6 +5,8 @@ CELL_BYTES: Final[int]
 STATE_NAMES: Final[dict[int, str]]
 LEGAL_MOVES: Final[frozenset[tuple[str, str]]]
 
+class EntryGone(KeyError): ...
+
 class Cell: ...
 
 class Budget:

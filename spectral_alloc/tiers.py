@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from spectral_alloc._cell import EntryGone
 from spectral_alloc._departure import Departure, begin_relief, depart, depart_cell, ship
 from spectral_alloc._ledger import AGAIN, frame_bytes_in_memory
 from spectral_alloc.allocator import Trimmer
@@ -230,7 +231,7 @@ class Tiers:
             if origin[0] == "live":
                 return origin[1]
             if origin[0] == "gone":
-                raise KeyError(key)
+                raise EntryGone(key)
             start = perf_counter()
             try:
                 frame = origin[1] if origin[0] == "warm" else self._fetch(cell, origin)
