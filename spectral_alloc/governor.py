@@ -1,7 +1,7 @@
 """The governor: one memory limit for the process, shared by all containers that have none of their own.
 
-Words: the *process budget* is what set_memory_limit sets; a *container* is a ThermalDict; a container with a memory limit of
-its own has a budget below the process budget once the caller has set one, and stands alone before that.
+Words: the *process budget* is what set_memory_limit sets; a *container* is a ThermalDict; a container with a memory
+limit of its own has a budget below the process budget once the caller has set one, and stands alone before that.
 
 Invariant: every live container is registered under a key that only its own finaliser removes.
 
@@ -90,12 +90,13 @@ class Governor:
             self._relieve(container, 0)
 
     def _relieve(self, container: "ThermalDict[Any, Any]", above_bytes: float) -> None:
-        """Relieve the containers that share a budget with ``container`` and use more than so much, the largest first."""
+        """Relieve those that share a budget with ``container`` and use more than so much, the largest first."""
         budget = container._ledger.budget
+        others = [other for other in self.containers() if other is not container]
         sharing = [
             other
-            for other in self.containers()
-            if other is not container and shares(other._ledger.budget, budget) and other._ledger.used_bytes > above_bytes
+            for other in others
+            if shares(other._ledger.budget, budget) and other._ledger.used_bytes > above_bytes
         ]
         sharing.sort(key=lambda other: other._ledger.used_bytes, reverse=True)
         for other in sharing:
@@ -106,8 +107,9 @@ class Governor:
     def put_down_slack(self) -> None:
         """Charge what CPython's arenas hold beyond the containers' own bytes to the containers, in proportion, slowly.
 
-        Arenas go back to the system only when they are empty, and keys that stay keep arenas of values that left. Memory of
-        the program itself is in the same arenas, so the slack is bounded by a part of what the containers hold.
+        Arenas go back to the system only when they are empty, and keys that stay keep arenas of values that left.
+        Memory of the program itself is in the same arenas, so the slack is bounded by a part of what the containers
+        hold.
         """
         now = monotonic()
         if now - self._slack_seconds < SLACK_SECONDS:
@@ -142,7 +144,8 @@ os.register_at_fork(after_in_child=governor.after_fork_in_child)
 def set_memory_limit(limit: int | str | None) -> None:
     """Set the memory that all containers of this process may use together.
 
-    Parameters: ``limit`` (bytes, or text such as "1.5 GB" or "512 MiB"; None for the default, half of what the process may use).
+    Parameters: ``limit`` (bytes, or text such as "1.5 GB" or "512 MiB"; None for the default, half of what the process
+    may use).
     Raises: ValueError for a negative, absurd or unreadable limit, TypeError for another type; nothing has changed then.
     Cost: when the limit falls, what must leave leaves before this returns.
     Threads: safe.

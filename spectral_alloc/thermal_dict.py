@@ -8,7 +8,7 @@ from functools import cache
 from reprlib import recursive_repr
 from statistics import quantiles
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from spectral_alloc import _census
 from spectral_alloc._cell import Budget
@@ -38,10 +38,10 @@ ALIASING = ("exact", "copy")
 class ThermalDict(DictCore[K, V]):
     """A dict whose values move between live objects, compressed RAM and disk, so that it fits a memory limit.
 
-    ``ThermalDict(...)`` takes exactly what ``dict(...)`` takes and shares the process's memory limit (set_memory_limit, by
-    default half of what the process may use); ``ThermalDict.open(...)`` takes settings. It behaves as dict does: order,
-    views, in-place edits of values, errors. What differs is time and memory; see docs/closure.md for the rule that keeps a
-    value in memory while the program can still reach it.
+    ``ThermalDict(...)`` takes exactly what ``dict(...)`` takes and shares the process's memory limit (set_memory_limit,
+    by default half of what the process may use); ``ThermalDict.open(...)`` takes settings. It behaves as dict does:
+    order, views, in-place edits of values, errors. What differs is time and memory; see docs/closure.md for the rule
+    that keeps a value in memory while the program can still reach it.
 
     Cost: reading or overwriting a live value is a dict look-up and a few instructions; reading a compressed one takes
     microseconds, one on disk a read of its frame. Threads: any method from any thread.
@@ -72,13 +72,13 @@ class ThermalDict(DictCore[K, V]):
     ) -> Self:
         """Return an empty dict with settings of its own.
 
-        Parameters: ``memory_limit`` (bytes or text such as "1.5 GB" for values, keys and bookkeeping; None shares the process's
-        limit), ``spill_dir`` (existing directory for a private directory of spill files; None for the system's temporary
-        directory), ``disk_limit`` (bytes or text; None for no limit), ``codec`` ("raw", "lz4", "zstd" or None for automatic),
-        ``aliasing`` ("exact", or "copy" if the program treats values as immutable: then a value may leave while the program
-        still holds it), ``file_system`` (for tests).
-        Raises: ValueError or TypeError for a bad setting, FileNotFoundError, NotADirectoryError or PermissionError for a bad
-        directory; each names what was given.
+        Parameters: ``memory_limit`` (bytes or text such as "1.5 GB" for values, keys and bookkeeping; None shares the
+        process's limit), ``spill_dir`` (existing directory for a private directory of spill files; None for the
+        system's temporary directory), ``disk_limit`` (bytes or text; None for no limit), ``codec`` ("raw", "lz4",
+        "zstd" or None for automatic), ``aliasing`` ("exact", or "copy" if the program treats values as immutable: then
+        a value may leave while the program still holds it), ``file_system`` (for tests).
+        Raises: ValueError or TypeError for a bad setting, FileNotFoundError, NotADirectoryError or PermissionError for
+        a bad directory; each names what was given.
         Threads: safe.
 
         >>> from spectral_alloc import ThermalDict
@@ -161,7 +161,7 @@ class ThermalDict(DictCore[K, V]):
         made.update(self)
         return made
 
-    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]  # dict's overloads say less
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override]  # dict's overloads say less
         self.update(other)
         return self
 
@@ -403,7 +403,7 @@ class ThermalDict(DictCore[K, V]):
     # life cycle -------------------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
-        """Write every frame that is in compressed RAM to disk. (Live objects stay live; nothing outlives the process.)"""
+        """Write every frame that is in compressed RAM to disk. Live objects stay live; nothing outlives the process."""
         self._tiers.spill(self._ledger.warm_bytes)
 
     def close(self) -> None:
@@ -449,9 +449,12 @@ class ThermalDict(DictCore[K, V]):
             self._tiers.after_fork_in_child()
 
 
-def _restore(cls: type[ThermalDict[Any, Any]], limit: int | None, codec: str | None, aliasing: str) -> ThermalDict[Any, Any]:
+_AnyThermalDict: TypeAlias = ThermalDict[Any, Any]
+
+
+def _restore(cls: type[_AnyThermalDict], limit: int | None, codec: str | None, aliasing: str) -> _AnyThermalDict:
     """Make the empty dict that a pickle or a copy is filled into."""
-    made: ThermalDict[Any, Any] = copyreg.__newobj__(cls)  # type: ignore[attr-defined]  # undocumented, but what pickle uses
+    made: _AnyThermalDict = copyreg.__newobj__(cls)  # type: ignore[attr-defined]  # undocumented, but what pickle uses
     made._configure(Settings(memory_limit_bytes=limit, codec=codec, aliasing=aliasing))
     return made
 
@@ -462,10 +465,9 @@ def _refuse(self: object, *args: object, **named: object) -> Any:
 
 
 @cache
-def _closed_class(cls: type[ThermalDict[Any, Any]]) -> Any:
+def _closed_class(cls: type[_AnyThermalDict]) -> Any:
     """A subclass of ``cls`` in which everything but closing again refuses; a closed dict gets it as its class."""
-    kept = {"close", "closed", "__enter__", "__exit__", "__class__", "__new__", "__init__", "__slots__", "__repr__", "__del__"}
-    names = {name for base in cls.__mro__ for name in vars(base) if base is not object} - kept
+    names = {name for base in cls.__mro__ for name in vars(base) if base is not object} - _KEPT
     refusing = {name: _refuse for name in names if callable(getattr(cls, name, None)) and not name.startswith("_")}
     special = {name: _refuse for name in names if name.startswith("__") and name in dir(dict) and name in _SPECIAL}
     space: dict[str, Any] = refusing | special
@@ -485,7 +487,12 @@ def _closed_class(cls: type[ThermalDict[Any, Any]]) -> Any:
     return type(cls.__name__, (cls,), space)
 
 
+# special methods of a dict that refuse when it is closed
 _SPECIAL = frozenset(
-    "__getitem__ __setitem__ __delitem__ __contains__ __iter__ __len__ __reversed__ __eq__ __ne__ __or__ __ror__ __ior__ "
-    "__reduce_ex__ __reduce__".split()
+    {"__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__len__", "__reversed__"}
+    | {"__eq__", "__ne__", "__or__", "__ror__", "__ior__", "__reduce_ex__", "__reduce__"}
+)
+# ... and what a closed dict still has
+_KEPT = frozenset(
+    {"close", "closed", "__enter__", "__exit__", "__class__", "__new__", "__init__", "__slots__", "__repr__", "__del__"}
 )

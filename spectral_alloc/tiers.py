@@ -184,7 +184,7 @@ class Tiers:
                 self.store.release(place, len(frame))
 
     def spill(self, size_bytes: int, only: "Cell | None" = None) -> bool:
-        """Write the oldest warm frames to disk, at least ``size_bytes`` of them; False if there were none or it failed."""
+        """Write the oldest warm frames to disk, ``size_bytes`` of them or more; False if there are none or it fails."""
         while size_bytes > 0:
             shipment = ship(self.ledger, min(size_bytes, BATCH_BYTES), only)
             if shipment is None:
@@ -275,7 +275,7 @@ class Tiers:
         finally:
             self._tickets.pop(id(cell), None)
 
-    def prefetch(self, core: "DictCore", keys: Sequence[object]) -> int:
+    def prefetch(self, core: "DictCore[Any, Any]", keys: Sequence[object]) -> int:
         """Bring the cold frames of ``keys`` into RAM, in the order they lie on disk; returns how many."""
         origins = []
         for key in keys:
@@ -283,7 +283,9 @@ class Tiers:
                 cell = core._find(key)
             except (KeyError, TypeError):
                 continue
-            origin = self.ledger.whereabouts(cell) if cell is not None else ("live",)
+            if cell is None:
+                continue  # live, and never weighed
+            origin = self.ledger.whereabouts(cell)
             if origin[0] == "cold":
                 origins.append((origin[1], origin, cell))
         origins.sort(key=lambda item: item[0])
@@ -306,21 +308,22 @@ class Tiers:
         self._send_down(departure, small)
         if small:
             self._send_small(small)
-        return self.ledger.whereabouts(cell)[0] != "live"
+        return bool(self.ledger.whereabouts(cell)[0] != "live")
 
     # in the background ------------------------------------------------------------------------------------------------
 
     @property
     def has_backlog(self) -> bool:
         """Is there work for the background writer?"""
-        return self.codec.train_due or self.ledger.warm_bytes > 0.9 * self.warm_target_bytes > 0 or self.wants_compaction
+        frames_are_many = self.ledger.warm_bytes > 0.9 * self.warm_target_bytes > 0
+        return self.codec.train_due or frames_are_many or self.wants_compaction
 
     @property
     def wants_compaction(self) -> bool:
         """Is more of the disk dead than live, in whole segments?"""
         return self.store.dead_bytes > self.store.live_bytes and bool(self.store.victims())
 
-    def work(self, core: "DictCore") -> None:
+    def work(self, core: "DictCore[Any, Any]") -> None:
         """One turn of the background writer: write frames ahead of need, train a dictionary, compact."""
         if self.codec.train_due:
             self.codec.train()
@@ -331,7 +334,7 @@ class Tiers:
         if self.wants_compaction:
             self.compact(core)
 
-    def compact(self, core: "DictCore") -> None:
+    def compact(self, core: "DictCore[Any, Any]") -> None:
         """Move the live frames out of segments that are mostly dead, so that the files can go."""
         victims = set(self.store.victims())
         position = 0
@@ -353,7 +356,7 @@ class Tiers:
 
     # upkeep -----------------------------------------------------------------------------------------------------------
 
-    def pulse(self, core: "DictCore") -> None:
+    def pulse(self, core: "DictCore[Any, Any]") -> None:
         """Called every few hundred accesses: if the process grew a lot, weigh the values again, a part at a time."""
         resident = resident_bytes()
         if resident - self._resident_at_sweep > max(SWEEP_GROWTH_BYTES, self.ledger.value_bytes_allowed // 8):

@@ -1,7 +1,7 @@
 """The views of a thermal dict that show values: items() and values(). Keys have the underlying dict's own view."""
 
-from collections.abc import Iterator
 from collections.abc import ItemsView as AbstractItemsView
+from collections.abc import Iterator
 from collections.abc import ValuesView as AbstractValuesView
 from reprlib import recursive_repr
 from types import MappingProxyType
