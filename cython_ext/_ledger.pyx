@@ -298,7 +298,8 @@ cdef class Ledger:
     def arrive(self, Cell cell, tuple origin, object value, bint insist=False):
         """Install a value read from `origin` (of whereabouts) and return the object that the entry now has.
 
-        Not installed: an immutable value that is read for the first time in its tier, unless `insist`. AGAIN is returned if
+        Not installed: a string, bytes or number that is read for the first time in its tier, unless `insist`. (Of other
+        immutable values a program may keep a weak reference, and see that it got a copy.) AGAIN is returned if
         the entry has moved or changed since `origin`: what was read may be stale, and an edit of it would be lost.
         """
         cdef bint returning
@@ -314,7 +315,7 @@ cdef class Ledger:
         elif cell.core.state != SA_COLD or <size_t>cell.core.payload != <size_t>origin[1]:
             return AGAIN
         sa_cell_hit(&cell.core, self.epoch)
-        if cell.core.flat and cell.core.frequency < 2 and not insist:
+        if cell.core.frequency < 2 and not insist and type(value) in (str, bytes, int, float, complex):
             return value
         returning = cell.core.state == SA_WARM or cell.core.frequency >= 2
         self.promotions += 1
