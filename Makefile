@@ -36,7 +36,7 @@ lint: $(STAMP)
 	$(BIN)/python -m mypy
 
 # The C code's tests under the address and undefined-behaviour sanitizers, in a build of their own.
-sanitize: $(BIN)/python
+sanitize: $(STAMP)
 	./tests/sanitize.sh $(BIN)/python
 
 bench: $(STAMP)
