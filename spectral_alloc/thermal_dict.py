@@ -365,9 +365,14 @@ class ThermalDict(DictCore[K, V]):
         """
         if key not in self and default is not _ABSENT:
             return default  # type: ignore[no-any-return]  # the caller's own type
-        if key not in self or self.where(key) is Residency.HOT:
+        if key not in self or self._is_live(key):
             return self[key]
         return await asyncio.get_running_loop().run_in_executor(None, self.__getitem__, key)
+
+    def _is_live(self, key: K) -> bool:
+        """Is the value a live object? (Unlike where(), this never makes room first, which could take a while.)"""
+        cell = self._find(key)
+        return cell is None or RESIDENCY_OF_STATE[_census.state_of(cell)] is Residency.HOT
 
     def on_move(self, callback: Callable[[Move], None]) -> Callable[[], None]:
         """Call ``callback(move)`` after every move of a value between tiers; returns a function that ends this.
