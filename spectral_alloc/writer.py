@@ -11,7 +11,6 @@ Threads: submit from any. The thread starts with the first job and ends after a 
 
 import threading
 import weakref
-from collections import deque
 from typing import Protocol
 
 __all__ = ["Writer"]
@@ -29,18 +28,16 @@ class Writer:
     """Runs ``container._work()`` in the background, once for each submit that came since the last turn."""
 
     def __init__(self) -> None:
-        self._jobs: deque[weakref.ref[Worker]] = deque()
-        self._queued: set[int] = set()
+        # One dict and not a queue with a set beside it: Ctrl-C between two updates would leave a container for ever "queued".
+        self._jobs: dict[int, weakref.ref[Worker]] = {}
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     def submit(self, container: "weakref.ref[Worker]") -> None:
         """Queue a turn for a container, unless one is queued. Cost: a set look-up when it is; never blocks."""
-        if id(container) in self._queued:
-            return
-        self._queued.add(id(container))
-        self._jobs.append(container)
-        self._wake.set()
+        if id(container) not in self._jobs:
+            self._jobs[id(container)] = container
+            self._wake.set()
         thread = self._thread
         if thread is None or not thread.is_alive():
             self._start()
@@ -58,12 +55,15 @@ class Writer:
             if not self._jobs:
                 self._wake.clear()
                 if not self._jobs and not self._wake.wait(IDLE_SECONDS):
-                    return
+                    # Given up before the last look: a job that comes after it finds no thread and starts another.
+                    self._thread = None
+                    if not self._jobs:
+                        return
+                    self._thread = threading.current_thread()
                 continue
-            self._turn(self._jobs.popleft())
+            self._turn(self._jobs.pop(next(iter(self._jobs))))
 
     def _turn(self, reference: "weakref.ref[Worker]") -> None:
-        self._queued.discard(id(reference))
         container = reference()
         if container is None:
             return
@@ -74,4 +74,4 @@ class Writer:
 
     def after_fork_in_child(self) -> None:
         """The thread did not come along."""
-        self._jobs, self._queued, self._wake, self._thread = deque(), set(), threading.Event(), None
+        self._jobs, self._wake, self._thread = {}, threading.Event(), None

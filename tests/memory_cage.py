@@ -17,6 +17,8 @@ from time import monotonic, sleep
 
 GROUP_NAME = f"spectral_alloc_test_{os.getpid()}"
 LEAVE_SECONDS = 10.0
+# glibc reserves 64 MB of address space for a thread's own arena, which RLIMIT_AS would count.
+ARENA = {"MALLOC_ARENA_MAX": "1"}
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def children_environment() -> dict[str, str]:
     """The environment of a child that must find this package and must not spend memory on thread pools."""
     root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | ARENA
 
 
 def python(script: str | Path, *arguments: object) -> list[str]:
