@@ -3,6 +3,7 @@
 import faulthandler
 import gc
 import random
+import queue
 import sys
 import threading
 import time
@@ -458,13 +459,15 @@ def test_job_that_comes_when_the_writer_goes_idle_is_done() -> None:
     container = Container()
     reference = weakref.ref(container)
 
-    class LateEvent(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
+    class LateQueue(queue.SimpleQueue[None]):
+        """Times out at once, and a job comes in that very moment."""
+
+        def get(self, block: bool = True, timeout: float | None = None) -> None:
             if len(turns) == 1:
                 writer.submit(reference)
-            return False
+            raise queue.Empty
 
-    writer._wake = LateEvent()
+    writer._wake = LateQueue()
     writer.submit(reference)
     wait_until(lambda: len(turns) == 2)
     writer.submit(reference)
