@@ -18,6 +18,7 @@ from faults import FaultyFileSystem
 from tiny import assert_all_cold
 
 from spectral_alloc import ThermalDict
+from spectral_alloc.closure import register_type
 from spectral_alloc.cold_store import ColdStore
 from spectral_alloc.frame_dictionary import FrameDictionaries
 from spectral_alloc.tiers import Tiers
@@ -385,46 +386,60 @@ def test_read_from_inside_a_read(tiny: Callable[..., ThermalDict], crosswise: bo
 
 
 class Reentrant:
-    """Its reducer and its finaliser use the dict that it lives in."""
+    """Its reducer, its restorer and its finaliser use the dict that it lives in."""
 
-    def __init__(self, home: ThermalDict, key: object) -> None:
-        self.home, self.key = weakref.ref(home), key
-        self.ring = [self]
+    # Of the class: a weak reference in an instance is dead when its finaliser runs in a garbage collection.
+    home: ThermalDict
 
-    def __reduce__(self) -> Any:
-        home = self.home()
-        assert home is not None
-        home.get(("plain", self.key))
-        home[("reduced", self.key)] = [self.key]
-        return list, ((self.key,),)
+    def __init__(self, key: object, ring: bool) -> None:
+        self.key = key
+        self.ring = [self] if ring else []
 
     def __del__(self) -> None:
-        home = self.home()
-        if home is not None and not home.closed:
-            home[("finalised", self.key)] = [self.key]
-            home.get(("reduced", self.key))
+        self.home["finalised", self.key] = [self.key]
+        self.home.get(("reduced", self.key))
 
 
-def test_reducers_and_finalisers_that_reenter_do_not_deadlock(tiny: Callable[..., ThermalDict]) -> None:
+def reduce_reentrant(value: Reentrant) -> object:
+    value.home["reduced", value.key] = [value.key]
+    value.home.get(("plain", value.key))
+    return value.key
+
+
+def restore_reentrant(key: object) -> Reentrant:
+    Reentrant.home["restored", key] = [key]
+    Reentrant.home.get(("plain", key))
+    return Reentrant(key, False)
+
+
+def test_reducers_and_finalisers_that_reenter_do_not_deadlock(
+    tiny: Callable[..., ThermalDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Values whose reducers and finalisers use the dict, in many threads, end in order and in the right place."""
     subject = tiny()
+    monkeypatch.setattr(Reentrant, "home", subject, raising=False)
+    register_type(Reentrant, reduce=reduce_reentrant, restore=restore_reentrant)
+    numbers = range(25)
 
     def work(index: int) -> None:
-        for number in range(40):
+        for number in numbers:
             key = (index, number)
-            subject[("plain", key)] = VALUE[:]
-            subject[key] = Reentrant(subject, key)
-            assert subject[("plain", key)] == VALUE
+            subject["plain", key] = VALUE[:]
+            subject[key] = Reentrant(key, number % 2 == 0)
+            assert subject["plain", key] == VALUE
+            assert subject[key].key == key
             del subject[key]
             if number % 10 == 0:
                 gc.collect()
 
     run_together(*(lambda index=index: work(index) for index in range(THREADS)))
     gc.collect()
-    for index in range(THREADS):
-        for number in range(40):
-            assert subject[("plain", (index, number))] == VALUE
-            assert subject[("finalised", (index, number))] == [(index, number)]
+    for key in ((index, number) for index in range(THREADS) for number in numbers):
+        assert subject["plain", key] == VALUE
+        assert subject["finalised", key] == [key]
+        assert ("reduced", key) not in subject or subject["reduced", key] == [key]
+    assert any(key[0] == "reduced" for key in subject)
+    assert any(key[0] == "restored" for key in subject)
     subject.check()
 
 
