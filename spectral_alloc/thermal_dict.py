@@ -12,6 +12,7 @@ from typing import Any, Self, TypeAlias, TypeVar
 
 from spectral_alloc import _census
 from spectral_alloc._cell import Budget
+from spectral_alloc._departure import review
 from spectral_alloc._ledger import Ledger
 from spectral_alloc._thermal import DictCore
 from spectral_alloc.cold_store import ColdStore
@@ -238,12 +239,13 @@ class ThermalDict(DictCore[K, V]):
     def stats(self) -> ThermalStats:
         """Return a snapshot of counts and sizes; prints well, and shows as a bar and a table in notebooks.
 
-        Cost: one cache line per entry. Threads: safe.
+        Cost: one cache line per entry, and a walk of each value that was held at the last look. Threads: safe.
 
         >>> from spectral_alloc import ThermalDict
         >>> ThermalDict(a=1).stats().entries
         1
         """
+        review(self._ledger, True)
         self._settle()
         tiers, scale = self._tiers, self._ledger.heat_scale
         bands = {gamma: count for gamma, count in zip(scale.gammas, _census.band_counts(self), strict=True) if count}

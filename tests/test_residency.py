@@ -39,3 +39,16 @@ def test_a_weak_reference_to_a_value_that_was_read_lives_as_long_as_the_entry():
         reference = weakref.ref(d["key"])
         d["other"] = [1]
         assert reference() is d["key"]
+
+
+def test_stats_know_which_values_are_still_held():
+    """A value that was held under pressure and has been let go is not reported as held, though it may stay live."""
+    with ThermalDict.open(memory_limit="100 kB") as d:
+        held = [list(range(number, number + 50)) for number in range(200)]
+        d.update(enumerate(held))
+        assert d.stats().held_entries == 200
+        d.memory_limit = "10 MB"
+        held.clear()
+        assert d.stats().held_entries == 0
+        assert d.stats().hot_entries == 200
+        d.check()
