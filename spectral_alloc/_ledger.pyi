@@ -8,6 +8,7 @@ from spectral_alloc.heat import HeatScale
 AGAIN: Final[object]
 
 def frame_bytes_in_memory(length: int) -> int: ...
+def value_of_stray(cell: Cell) -> Any: ...
 
 class Ledger:
     budget: Budget
