@@ -4,6 +4,7 @@ import asyncio
 import copyreg
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from reprlib import recursive_repr
 from statistics import quantiles
@@ -319,10 +320,11 @@ class ThermalDict(DictCore[K, V]):
         self._settle()
 
     def promote(self, key: K) -> Residency:
-        """Bring the value of ``key`` up to a live object and return where it is now. Raises: KeyError."""
+        """Bring the value of ``key`` up to a live object, if there is room, and return where it is now. Raises: KeyError."""
         cell = self._find(key)
         if cell is not None:
             self._tiers.load(cell, key, insist=True)
+        self._settle()
         return Residency.HOT if cell is None else RESIDENCY_OF_STATE[_census.state_of(cell)]
 
     def demote(self, key: K) -> Residency:
@@ -339,6 +341,7 @@ class ThermalDict(DictCore[K, V]):
             return Residency.HOT
         self._tiers.demote(cell)
         self._tell_moves()
+        self._settle()
         return RESIDENCY_OF_STATE[_census.state_of(cell)]
 
     def prefetch(self, keys: Iterable[K]) -> Prefetch:
@@ -442,7 +445,8 @@ class ThermalDict(DictCore[K, V]):
 
     def _work(self) -> None:
         """A turn of the background writer."""
-        self._tiers.work(self)
+        with suppress(ClosedError):  # closed in the middle of the turn
+            self._tiers.work(self)
 
     def _after_fork_in_child(self) -> None:
         if self._has_tiers:
