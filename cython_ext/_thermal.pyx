@@ -47,7 +47,7 @@ cdef enum:
     CELL_BYTES = 48          # asserted in _cell.pyx
     SWEEP_CELLS = 8          # cells weighed again at each tick
     WRITES_PER_TICK = 32
-    TICKS_PER_PULSE = 32     # ticks between two looks at the process's memory
+    TICKS_PER_PULSE = 8      # ticks between two looks at the process's memory
 
 cdef object dict_items = dict.items
 cdef object dict_sizeof = dict.__sizeof__
