@@ -92,7 +92,7 @@ class ThermalDict(DictCore[K, V]):
             raise ValueError(f"aliasing must be one of {ALIASING}, not {aliasing!r}")
         settings = Settings(
             memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit, "memory_limit"),
-            spill_dir=None if spill_dir is None else os.fspath(spill_dir),
+            spill_dir=os.fspath(spill_dir) if isinstance(spill_dir, os.PathLike) else spill_dir,
             disk_limit_bytes=None if disk_limit is None else parse_bytes(disk_limit, "disk_limit"),
             codec=codec,
             aliasing=aliasing,
@@ -189,8 +189,7 @@ class ThermalDict(DictCore[K, V]):
         return "{" + ", ".join(f"{key!r}: {value!r}" for key, value in self.items()) + "}"
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        limits = self._settings.memory_limit_bytes, self._settings.codec, self._settings.aliasing
-        return _restore, (type(self), *limits), self.__getstate__(), None, iter(self.items())
+        return _restore, (type(self), *self._settings.pickled()), self.__getstate__(), None, iter(self.items())
 
     # where things are -----------------------------------------------------------------------------------------------
 
@@ -453,10 +452,10 @@ class ThermalDict(DictCore[K, V]):
             self._tiers.after_fork_in_child()
 
 
-def _restore(cls: type[ThermalDict[Any, Any]], limit: int | None, codec: str | None, aliasing: str) -> ThermalDict[Any, Any]:
+def _restore(cls: type[ThermalDict[Any, Any]], *settings: Any) -> ThermalDict[Any, Any]:
     """Make the empty dict that a pickle or a copy is filled into."""
     made: ThermalDict[Any, Any] = copyreg.__newobj__(cls)  # type: ignore[attr-defined]  # undocumented, but what pickle uses
-    made._configure(Settings(memory_limit_bytes=limit, codec=codec, aliasing=aliasing))
+    made._configure(Settings.restored(*settings))
     return made
 
 
@@ -477,7 +476,7 @@ def _closed_class(cls: type[ThermalDict[Any, Any]]) -> Any:
         "__slots__": (),
         "__module__": cls.__module__,
         "closed": property(lambda self: True),
-        "memory_limit": property(_refuse),
+        "memory_limit": property(_refuse, _refuse),
         "close": lambda self: None,
         "__exit__": lambda self, *details: None,
         "__enter__": _refuse,
