@@ -18,6 +18,7 @@ EXTENSIONS = {
     "_departure": ["policy.c"],
     "_census": ["policy.c"],
     "_thermal": [],
+    "_iteration": [],
 }
 
 HEADERS = sorted(glob("cython_ext/core/*.h"))

@@ -117,17 +117,17 @@ def review(Ledger ledger not None, bint all_of_them=False):
 
 cdef bint is_held(Ledger ledger, Cell cell, sa_verdict *verdict) except *:
     """Take a live cell out of its queue and look whether the program can still reach its value."""
+    cdef void *payload
     verdict.objects = 1
     sa_policy_remove(&ledger.policy, &cell.core)
-    if cell.core.state == SA_BACKED:
-        return (<PyObject *>(<Backed>cell.core.payload).value).ob_refcnt > 1
-    value = <object>cell.core.payload
+    payload = cell.core.payload
+    value = (<Backed>payload).value if cell.core.state == SA_BACKED else <object>payload
     ledger.examined += 1
     try:
         closure_api.walk(ledger.walker, <PyObject *>value, 2, verdict)
     except Exception:
         return True  # the next examination pins it, with the reason
-    return verdict.status == SA_HELD and cell.core.queue == SA_QUEUE_NONE and cell.core.payload == <void *>value
+    return verdict.status == SA_HELD and cell.core.queue == SA_QUEUE_NONE and cell.core.payload == payload
 
 
 cdef Departure examine(Ledger ledger, Cell cell):
@@ -173,7 +173,14 @@ cdef Departure examine(Ledger ledger, Cell cell):
 cdef int fall_back(Ledger ledger, Cell cell) except -1:
     """A backed value leaves without being written again, unless the program holds it."""
     cdef Backed backed = <Backed>cell.core.payload
-    if (<PyObject *>backed.value).ob_refcnt > 1 and not ledger.copy_mode:
+    cdef sa_verdict verdict
+    try:
+        closure_api.walk(ledger.walker, <PyObject *>backed.value, 1, &verdict)
+    except Exception:
+        verdict.status = SA_HELD  # out of memory: tried again later
+    if cell.core.state != SA_BACKED or cell.core.payload != <void *>backed or cell.core.queue != SA_QUEUE_NONE:
+        return 0  # the walk met a new type, whose classification ran code that used this entry
+    if verdict.status != SA_CLOSED and not ledger.copy_mode:
         ledger.hold(cell)
         return 0
     ledger.recharge(cell, 0)

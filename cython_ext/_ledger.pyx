@@ -83,6 +83,7 @@ cdef class Ledger:
         self.countdown = TICK
         self.epoch_left = EPOCH_ACCESSES
         self.reasons = {}
+        self.graves = []
         self.scale = scale
         self.band_of_count = <const uint8_t *>PyBytes_AS_STRING(scale.band_of_count)
         self.stay_from = <const unsigned short *>PyBytes_AS_STRING(scale.stay_from)
@@ -151,7 +152,11 @@ cdef class Ledger:
             source = SA_HOT if cell.core.state == SA_DEPARTING or cell.core.state == SA_BACKED else cell.core.state
             target = SA_HOT if state == SA_BACKED else state
             if source != target and state != SA_DETACHED:
-                self.moves.append((cell, STATE_NAMES[source], STATE_NAMES[target], cause))
+                # Flat, since making a tuple could start the garbage collector, and with it foreign code, here.
+                self.moves.append(cell)
+                self.moves.append(STATE_NAMES[source])
+                self.moves.append(STATE_NAMES[target])
+                self.moves.append(cause)
         self.cold_count += (state == SA_COLD) - (cell.core.state == SA_COLD)
         cell.core.state = state
         return 0
@@ -174,22 +179,33 @@ cdef class Ledger:
         sa_policy_remove(&self.policy, &cell.core)
 
     cdef object drop_payload(self, Cell cell):
-        """Empty `cell` and return what must be released by the caller, last; the state is left to the caller too."""
+        """Empty `cell` and return what the caller drops last, when a new state is set; its frame on disk goes to the graves."""
         cdef object dropped = None
         if cell.core.queue == SA_QUEUE_PINNED:
             self.reasons.pop(<size_t><PyObject *>cell, None)
         if cell.core.state == SA_COLD:
-            place = <unsigned long long><size_t>cell.core.payload
-            frame_bytes = cell.core.frame_bytes
-            cell.core.payload = NULL
-            self.release(place, frame_bytes)
+            self.dig(<unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes)
         elif cell.core.state != SA_DEPARTING and cell.core.payload is not NULL:
             dropped = <object>cell.core.payload
             Py_DECREF(dropped)
             if cell.core.state == SA_BACKED:
-                self.release((<Backed>dropped).place, (<Backed>dropped).frame_bytes)
+                self.dig((<Backed>dropped).place, (<Backed>dropped).frame_bytes)
         cell.core.payload = NULL
         return dropped
+
+    cdef int dig(self, unsigned long long place, unsigned long long frame_bytes) except -1:
+        """A frame on disk is dead; the store hears of it in bury, when no cell is half changed."""
+        self.graves.append(place)
+        self.graves.append(frame_bytes)
+        return 0
+
+    cdef int bury(self) except -1:
+        """Tell the store about dead frames. Runs Python code, so it comes last."""
+        while self.graves:
+            frame_bytes = self.graves.pop()
+            place = self.graves.pop()
+            self.release(place, frame_bytes)
+        return 0
 
     cdef object replace(self, Cell cell, object value):
         """Let `cell` hold `value`; returns the old payload, which the caller drops last."""
@@ -219,12 +235,13 @@ cdef class Ledger:
             sa_policy_admit(&self.policy, &cell.core, queue != SA_QUEUE_NONE)
         sa_cell_hit(&cell.core, self.epoch)
         self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        self.bury()
         return dropped
 
     cdef int unback(self, Cell cell) except -1:
         """Make a backed value an ordinary live one: its frame on disk is dead."""
         cdef Backed backed = <Backed>cell.core.payload
-        self.release(backed.place, backed.frame_bytes)
+        self.dig(backed.place, backed.frame_bytes)
         self.move(cell, SA_HOT, "read")
         Py_INCREF(backed.value)
         cell.core.payload = <void *>backed.value
@@ -244,7 +261,7 @@ cdef class Ledger:
         self.move(cell, SA_DETACHED, "delete")
         self.entry_count -= 1
         self.charge_entries(-key_bytes - CELL_BYTES)
-        return 0
+        return self.bury()
 
     cdef object live(self, Cell cell):
         return live_object(cell)
@@ -281,7 +298,8 @@ cdef class Ledger:
     def arrive(self, Cell cell, tuple origin, object value, bint insist=False):
         """Install a value read from `origin` (of whereabouts) and return the object that the entry now has.
 
-        Not installed: an immutable value that is read for the first time in its tier, unless `insist`. AGAIN is returned if
+        Not installed: a string, bytes or number that is read for the first time in its tier, unless `insist`. (Of other
+        immutable values a program may keep a weak reference, and see that it got a copy.) AGAIN is returned if
         the entry has moved or changed since `origin`: what was read may be stale, and an edit of it would be lost.
         """
         cdef bint returning
@@ -297,7 +315,7 @@ cdef class Ledger:
         elif cell.core.state != SA_COLD or <size_t>cell.core.payload != <size_t>origin[1]:
             return AGAIN
         sa_cell_hit(&cell.core, self.epoch)
-        if cell.core.flat and cell.core.frequency < 2 and not insist:
+        if cell.core.frequency < 2 and not insist and type(value) in (str, bytes, int, float, complex):
             return value
         returning = cell.core.state == SA_WARM or cell.core.frequency >= 2
         self.promotions += 1
@@ -315,6 +333,7 @@ cdef class Ledger:
         sa_policy_remove(&self.policy, &cell.core)
         sa_policy_admit(&self.policy, &cell.core, returning)
         self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        self.bury()
         return value
 
     def warm_up(self, Cell cell, tuple origin, bytes frame):
@@ -327,6 +346,7 @@ cdef class Ledger:
         self.move(cell, SA_WARM, "prefetch")
         sa_policy_push(&self.policy, &cell.core, SA_QUEUE_WARM)
         self.recharge(cell, frame_memory_bytes(len(frame)))
+        self.bury()
         return True
 
     def relocate(self, Cell cell, unsigned long long place, unsigned long long new_place):
@@ -391,7 +411,7 @@ cdef class Ledger:
         if not moves:
             return []
         self.moves = []
-        return moves
+        return list(zip(moves[0::4], moves[1::4], moves[2::4], moves[3::4]))
 
     def keep(self, Cell cell not None, bint kept):
         """Pin or unpin a live entry for the user."""
@@ -406,6 +426,7 @@ cdef class Ledger:
             sa_policy_push(&self.policy, &cell.core, SA_QUEUE_KEPT)
         else:
             sa_policy_admit(&self.policy, &cell.core, True)
+        self.bury()
 
     # heat -----------------------------------------------------------------------------------------------------------
 

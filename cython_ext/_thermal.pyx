@@ -29,6 +29,7 @@ from spectral_alloc._cell cimport Backed, Budget, Cell
 from spectral_alloc._ledger cimport Ledger
 
 from spectral_alloc import _closure
+from spectral_alloc._cell import EntryGone
 from spectral_alloc.heat import default_scale
 
 cdef extern from "dict_core.h":
@@ -91,7 +92,10 @@ cdef class DictCore(dict):
                 return value
         if found is NULL:
             return self.missing_slow(key)
-        return self.value_slow(key, <object>found)
+        try:
+            return self.value_slow(key, <object>found)
+        except EntryGone:
+            return self[key]
 
     def get(self, key, default=None, /):
         """Return the value for key if key is in the dictionary, else default."""
@@ -108,7 +112,10 @@ cdef class DictCore(dict):
                 if self.ledger.countdown <= 0:
                     self.tick_slow(<Cell>found)
                 return value
-        return self.value_slow(key, <object>found)
+        try:
+            return self.value_slow(key, <object>found)
+        except EntryGone:
+            return self.get(key, default)
 
     def __contains__(self, key):
         # dict publishes this one as a method, which would give subclasses written in Python a slow slot.
@@ -227,13 +234,16 @@ cdef class DictCore(dict):
         cdef Cell spare = Cell.__new__(Cell)
         cdef PyObject *found = PyDict_SetDefault(self, key, spare)
         if found != <PyObject *>spare:
-            return self.value_slow(key, <object>found)
+            try:
+                return self.value_slow(key, <object>found)
+            except EntryGone:
+                return self.setdefault(key, default)
         self.enter(spare, key, default)
         self.after_write()
         return default
 
     def __delitem__(self, key):
-        cdef object dropped = sa_dict_pop_or_none(self, key)
+        cdef object dropped = sa_dict_pop_or_none(self, key)  # foreign code runs before the removal, none until forget
         if dropped is None:
             raise KeyError(key)
         if type(dropped) is Cell:
@@ -247,8 +257,11 @@ cdef class DictCore(dict):
             raise TypeError(f"pop expected at most 2 arguments, got {len(default) + 1}")
         found = PyDict_GetItemWithError(self, key)
         if found is not NULL:
-            # Loaded before it is removed: a damaged frame must raise and leave the entry where it is.
-            held = self.peek(key, <object>found)
+            try:
+                # Loaded before it is removed: a damaged frame must raise and leave the entry where it is.
+                held = self.peek(key, <object>found)
+            except EntryGone:
+                pass
             value = self.take(key)
             if value is not MISSING:
                 return value
@@ -258,13 +271,20 @@ cdef class DictCore(dict):
 
     cdef object take(self, key):
         """Remove `key` and return its value, or MISSING."""
-        cdef object taken = sa_dict_pop_or_none(self, key)
-        if taken is None:
-            return MISSING
-        value = self.peek(key, taken)
-        if type(taken) is Cell:
-            self.ledger.forget(<Cell>taken, closure_api.size_key(<PyObject *>key))
-        return value
+        cdef object taken
+        self.removing += 1
+        try:
+            taken = sa_dict_pop_or_none(self, key)
+            if taken is None:
+                return MISSING
+            if type(taken) is not Cell:
+                return taken
+            try:
+                return self.peek(key, taken)
+            finally:
+                self.ledger.forget(<Cell>taken, closure_api.size_key(<PyObject *>key))
+        finally:
+            self.removing -= 1
 
     def popitem(self):
         """Remove and return the last inserted (key, value) pair; KeyError if the dictionary is empty."""
@@ -281,10 +301,20 @@ cdef class DictCore(dict):
         cdef PyObject *found
         cdef Py_ssize_t position = 0
         cdef long long before = self.ledger.used
-        while PyDict_Next(self, &position, &key, &found):
-            if is_cell(found) and (<Cell>found).core.state != SA_DETACHED:
-                self.ledger.forget(<Cell>found, closure_api.size_key(key))
-        PyDict_Clear(self)
+        cdef list keys = [], cells = []
+        self.removing += 1
+        try:
+            # Out of the dict first: forgetting runs Python code, and no other thread may meet a cell that is forgotten.
+            while PyDict_Next(self, &position, &key, &found):
+                if is_cell(found):
+                    keys.append(<object>key)
+                    cells.append(<object>found)
+            PyDict_Clear(self)
+            while cells:
+                last_key = keys.pop()
+                self.ledger.forget(<Cell>cells.pop(), closure_api.size_key(<PyObject *>last_key))
+        finally:
+            self.removing -= 1
         self.weigh_table()
         self.ledger.charge_slack(0)
         if self.tiers is not None:
@@ -329,13 +359,6 @@ cdef class DictCore(dict):
         # Overridden so that C code (dict(d), {**d}) does not take the short cut that would copy cells.
         return sa_dict_iterator(self)
 
-    def _iterate(self, bint pairs, bint backwards):
-        cdef ValueIterator iterator = ValueIterator.__new__(ValueIterator)
-        raw = dict_items(self)
-        iterator.core, iterator.pairs = self, pairs
-        iterator.raw = reversed(raw) if backwards else iter(raw)
-        return iterator
-
     # maintenance ------------------------------------------------------------------------------------------------------
 
     cdef int tick_slow(self, Cell cell) except -1:
@@ -379,7 +402,7 @@ cdef class DictCore(dict):
 
     cdef int relieve_slow(self) except -1:
         """The ledger is above its limit: let values leave."""
-        if PyDict_Size(self) < self.ledger.entry_count:
+        if PyDict_Size(self) < self.ledger.entry_count and self.removing == 0:
             self.recount_slow()
         self._relieve_larger()
         if self.ledger.budget_.excess(0) > 0:
@@ -406,7 +429,7 @@ cdef class DictCore(dict):
 
     def _settle(self):
         """Let leave what can leave now; every method that reports numbers calls this first."""
-        if PyDict_Size(self) != self.ledger.entry_count:
+        if PyDict_Size(self) < self.ledger.entry_count and self.removing == 0:
             self.recount_slow()
         if self.ledger.budget_.excess(0) > 0:
             self.relieve_slow()
@@ -451,38 +474,6 @@ cdef class DictCore(dict):
     def _has_tiers(self):
         """Has anything had to move yet?"""
         return self.tiers is not None
-
-
-@cython.final
-cdef class ValueIterator:
-    """Iterates over values or pairs; the underlying dict's own iterator notices changes of size."""
-    cdef DictCore core
-    cdef object raw
-    cdef bint pairs
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        cdef tuple pair = next(self.raw, None)
-        if pair is None:
-            self.raw, self.core = iter(()), None  # an exhausted iterator keeps no dict alive
-            raise StopIteration
-        value = self.core.peek(pair[0], pair[1])
-        return (pair[0], value) if self.pairs else value
-
-    def __length_hint__(self):
-        return self.raw.__length_hint__()
-
-    def __reduce__(self):
-        cdef list rest = [(key, self.core.peek(key, found)) for key, found in _copy_iterator(self.raw)]
-        return iter, (rest if self.pairs else [value for key, value in rest],)
-
-
-def _copy_iterator(raw):
-    """The pairs that a raw iterator has still to give, without moving it."""
-    rest = raw.__reduce__()[1]
-    return rest[0] if rest else ()
 
 
 # Cells are not tracked by the garbage collector: the dict visits the values in their stead.

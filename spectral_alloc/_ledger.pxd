@@ -32,8 +32,9 @@ cdef class Ledger:
     cdef long long hits_hot, hits_warm, hits_cold, promotions, demotions, spills, migrations, examined
     cdef object loader           # weak reference to tiers.load, for stray cells
     cdef object release          # callable(place, frame_bytes): a frame on disk is dead
+    cdef list graves             # place, frame_bytes, place, ...: dead frames the store has not heard of yet
     cdef dict reasons            # address of a pinned cell -> why it is pinned
-    cdef list moves              # (cell, from, to, cause) when somebody watches, else None
+    cdef list moves              # cell, from, to, cause, cell, ... when somebody watches, else None
     cdef object scale            # HeatScale, keeps the two tables alive
     cdef const uint8_t *band_of_count
     cdef const unsigned short *stay_from
@@ -50,6 +51,8 @@ cdef class Ledger:
     cdef object replace_slow(self, Cell cell, object value)
     cdef void unqueue(self, Cell cell) noexcept
     cdef object drop_payload(self, Cell cell)
+    cdef int dig(self, unsigned long long place, unsigned long long frame_bytes) except -1
+    cdef int bury(self) except -1
     cdef int unback(self, Cell cell) except -1
     cdef int forget(self, Cell cell, long long key_bytes) except -1
     cdef object live(self, Cell cell)

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeAlias, TypeVar
 
 from spectral_alloc import _census
 from spectral_alloc._cell import Budget
+from spectral_alloc._departure import review
 from spectral_alloc._ledger import Ledger
 from spectral_alloc._thermal import DictCore
 from spectral_alloc.cold_store import ColdStore
@@ -238,12 +239,13 @@ class ThermalDict(DictCore[K, V]):
     def stats(self) -> ThermalStats:
         """Return a snapshot of counts and sizes; prints well, and shows as a bar and a table in notebooks.
 
-        Cost: one cache line per entry. Threads: safe.
+        Cost: one cache line per entry, and a walk of each value that was held at the last look. Threads: safe.
 
         >>> from spectral_alloc import ThermalDict
         >>> ThermalDict(a=1).stats().entries
         1
         """
+        review(self._ledger, True)
         self._settle()
         tiers, scale = self._tiers, self._ledger.heat_scale
         bands = {gamma: count for gamma, count in zip(scale.gammas, _census.band_counts(self), strict=True) if count}
@@ -365,9 +367,14 @@ class ThermalDict(DictCore[K, V]):
         """
         if key not in self and default is not _ABSENT:
             return default  # type: ignore[no-any-return]  # the caller's own type
-        if key not in self or self.where(key) is Residency.HOT:
+        if key not in self or self._is_live(key):
             return self[key]
         return await asyncio.get_running_loop().run_in_executor(None, self.__getitem__, key)
+
+    def _is_live(self, key: K) -> bool:
+        """Is the value a live object? (Unlike where(), this never makes room first, which could take a while.)"""
+        cell = self._find(key)
+        return cell is None or RESIDENCY_OF_STATE[_census.state_of(cell)] is Residency.HOT
 
     def on_move(self, callback: Callable[[Move], None]) -> Callable[[], None]:
         """Call ``callback(move)`` after every move of a value between tiers; returns a function that ends this.

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from spectral_alloc._cell import EntryGone
 from spectral_alloc._departure import Departure, begin_relief, depart, depart_cell, ship
 from spectral_alloc._ledger import AGAIN, frame_bytes_in_memory
 from spectral_alloc.allocator import Trimmer
@@ -103,6 +104,7 @@ class Tiers:
         self.on_pulse: Callable[[], None] = lambda: None
         self._tickets: dict[int, _Ticket] = {}
         self._writing: set[int] = set()
+        self._reading: set[int] = set()
         self._sweep_left = 0
         self._resident_at_sweep = resident_bytes()
         ledger.serve(self.store.release, weakref.WeakMethod(self.load))
@@ -204,8 +206,8 @@ class Tiers:
         thread = threading.get_ident()
         if thread in self._writing:
             return None
-        self._writing.add(thread)
         try:
+            self._writing.add(thread)
             return self.store.append(frames, moving=moving)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -230,20 +232,23 @@ class Tiers:
             if origin[0] == "live":
                 return origin[1]
             if origin[0] == "gone":
-                raise KeyError(key)
+                raise EntryGone(key)
             start = perf_counter()
             try:
                 frame = origin[1] if origin[0] == "warm" else self._fetch(cell, origin)
                 if frame is None:
                     continue
                 value = loads(self.codec.decode(frame))
+                own = self.ledger.arrive(cell, origin, value, insist)
             except CorruptFrameError as error:
                 raise CorruptFrameError(f"the stored value of key {key!r} is damaged: {error}", key) from error
             except OSError as error:
                 error.add_note(f"while reading the value of key {key!r} from {self.store.directory}")
                 raise
+            finally:
+                # Not before the value is installed: until then whoever comes late shares the frame.
+                self._tickets.pop(id(cell), None)
             self._note_slow_read(perf_counter() - start)
-            own = self.ledger.arrive(cell, origin, value, insist)
             if own is not AGAIN:
                 return own
 
@@ -256,23 +261,31 @@ class Tiers:
         self._slow_read_count += 1
 
     def _fetch(self, cell: "Cell", origin: tuple[Any, ...]) -> bytes | None:
-        """Read a cold frame once for all threads that want it now; None if it has moved meanwhile."""
+        """Read a cold frame once for all threads that want it until the caller drops the ticket; None if it has moved."""
+        thread = threading.get_ident()
+        if thread in self._reading:
+            # A finaliser or signal handler in the middle of a read: to wait here could be to wait for oneself.
+            return self._read_cold(cell, origin)
         ticket = self._tickets.setdefault(id(cell), _Ticket())
         try:
+            self._reading.add(thread)
             with ticket.lock:
                 if ticket.frame is None or ticket.origin != origin:
-                    if self.ledger.whereabouts(cell) != origin:
-                        return None
-                    try:
-                        ticket.frame = self.store.read(origin[1], origin[2])
-                    except (OSError, CorruptFrameError):
-                        if self.ledger.whereabouts(cell) != origin:
-                            return None
-                        raise
-                    ticket.origin = origin
+                    ticket.frame, ticket.origin = self._read_cold(cell, origin), origin
                 return ticket.frame
         finally:
-            self._tickets.pop(id(cell), None)
+            self._reading.discard(thread)
+
+    def _read_cold(self, cell: "Cell", origin: tuple[Any, ...]) -> bytes | None:
+        """Read a frame from disk; None if the entry has moved meanwhile."""
+        if self.ledger.whereabouts(cell) != origin:
+            return None
+        try:
+            return self.store.read(origin[1], origin[2])
+        except (OSError, CorruptFrameError):
+            if self.ledger.whereabouts(cell) != origin:
+                return None
+            raise
 
     def prefetch(self, core: "DictCore[Any, Any]", keys: Sequence[object]) -> int:
         """Bring the cold frames of ``keys`` into RAM, in the order they lie on disk; returns how many."""
@@ -292,8 +305,11 @@ class Tiers:
         for _, origin, cell in origins:
             if self.ledger.warm_bytes >= self.warm_target_bytes:
                 break
-            frame = self._fetch(cell, origin)
-            moved += frame is not None and self.ledger.warm_up(cell, origin, frame)
+            try:
+                frame = self._fetch(cell, origin)
+                moved += frame is not None and self.ledger.warm_up(cell, origin, frame)
+            finally:
+                self._tickets.pop(id(cell), None)
         return moved
 
     # by hand --------------------------------------------------------------------------------------------------------
@@ -373,7 +389,7 @@ class Tiers:
 
     def after_fork_in_child(self) -> None:
         """No lock, thread or ticket of the parent is valid here."""
-        self._tickets, self._writing = {}, set()
+        self._tickets, self._writing, self._reading = {}, set(), set()
         self.codec.after_fork()
         self.store.after_fork_in_child()
 
