@@ -10,8 +10,6 @@ from spectral_alloc.tiers import Settings, Tiers
 K = TypeVar("K")
 V = TypeVar("V")
 
-class ValueIterator: ...
-
 class DictCore(dict[K, V]):
     _settings: Settings
     _reference: ref[Any]

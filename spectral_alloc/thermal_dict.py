@@ -4,7 +4,6 @@ import asyncio
 import copyreg
 import os
 from collections.abc import Callable, Iterable
-from functools import cache
 from reprlib import recursive_repr
 from statistics import quantiles
 from types import TracebackType
@@ -15,8 +14,8 @@ from spectral_alloc._cell import Budget
 from spectral_alloc._departure import review
 from spectral_alloc._ledger import Ledger
 from spectral_alloc._thermal import DictCore
+from spectral_alloc.closed import closed_class
 from spectral_alloc.cold_store import ColdStore
-from spectral_alloc.errors import ClosedError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.governor import governor
 from spectral_alloc.move_watch import Move, MoveWatch
@@ -418,7 +417,7 @@ class ThermalDict(DictCore[K, V]):
         self.clear()
         if self._has_tiers:
             self._tiers.close()
-        self.__class__ = _closed_class(type(self))
+        self.__class__ = closed_class(type(self))
 
     @property
     def closed(self) -> bool:
@@ -464,42 +463,3 @@ def _restore(cls: type[_AnyThermalDict], limit: int | None, codec: str | None, a
     made: _AnyThermalDict = copyreg.__newobj__(cls)  # type: ignore[attr-defined]  # undocumented, but what pickle uses
     made._configure(Settings(memory_limit_bytes=limit, codec=codec, aliasing=aliasing))
     return made
-
-
-def _refuse(self: object, *args: object, **named: object) -> Any:
-    """Every method of a closed dict."""
-    raise ClosedError("this ThermalDict is closed; its entries are gone")
-
-
-@cache
-def _closed_class(cls: type[_AnyThermalDict]) -> Any:
-    """A subclass of ``cls`` in which everything but closing again refuses; a closed dict gets it as its class."""
-    names = {name for base in cls.__mro__ for name in vars(base) if base is not object} - _KEPT
-    refusing = {name: _refuse for name in names if callable(getattr(cls, name, None)) and not name.startswith("_")}
-    special = {name: _refuse for name in names if name.startswith("__") and name in dir(dict) and name in _SPECIAL}
-    space: dict[str, Any] = refusing | special
-    space |= {
-        "__slots__": (),
-        "__module__": cls.__module__,
-        "closed": property(lambda self: True),
-        "memory_limit": property(_refuse),
-        "close": lambda self: None,
-        "__exit__": lambda self, *details: None,
-        "__enter__": _refuse,
-        "__repr__": lambda self: f"<closed {cls.__name__}>",
-        "_settle": lambda self: None,
-        "_work": lambda self: None,
-        "_after_fork_in_child": lambda self: None,
-    }
-    return type(cls.__name__, (cls,), space)
-
-
-# special methods of a dict that refuse when it is closed
-_SPECIAL = frozenset(
-    {"__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__len__", "__reversed__"}
-    | {"__eq__", "__ne__", "__or__", "__ror__", "__ior__", "__reduce_ex__", "__reduce__"}
-)
-# ... and what a closed dict still has
-_KEPT = frozenset(
-    {"close", "closed", "__enter__", "__exit__", "__class__", "__new__", "__init__", "__slots__", "__repr__", "__del__"}
-)

@@ -261,7 +261,7 @@ class Tiers:
         self._slow_read_count += 1
 
     def _fetch(self, cell: "Cell", origin: tuple[Any, ...]) -> bytes | None:
-        """Read a cold frame once for all threads that want it until the caller drops the ticket; None if it has moved."""
+        """Read a cold frame once for all who want it until the caller drops the ticket; None if it has moved."""
         thread = threading.get_ident()
         if thread in self._reading:
             # A finaliser or signal handler in the middle of a read: to wait here could be to wait for oneself.
