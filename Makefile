@@ -11,9 +11,9 @@ build: $(STAMP)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" "cython>=3.3"
 
 $(STAMP): $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet "setuptools>=77" "cython>=3.3"
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,lint]"
 	touch $(STAMP)
 

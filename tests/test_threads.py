@@ -2,8 +2,8 @@
 
 import faulthandler
 import gc
-import random
 import queue
+import random
 import sys
 import threading
 import time
@@ -74,8 +74,8 @@ def wait_until(done: Callable[[], bool]) -> None:
 class Churn:
     """Eight threads at work on one dict, and what its contents must be then.
 
-    A shared value is changed under the lock of its key: ``added`` counts what was put in, ``drained`` what left with deleted
-    values. An own key is used by one thread alone, which keeps a dict beside it.
+    A shared value is changed under the lock of its key: ``added`` counts what was put in, ``drained`` what left with
+    deleted values. An own key is used by one thread alone, which keeps a dict beside it.
     """
 
     def __init__(self, subject: ThermalDict, seconds: float) -> None:
@@ -227,7 +227,8 @@ def test_writer_trains_and_compacts_beside_threads(
 
     def record(key: int, turn: int) -> dict[str, Any]:
         name = f"name {key * 7919 % 1000}"
-        return {"key": key, "turn": turn, "name": name, "mail": f"{name}@example.org", "log": random.Random(key).randbytes(900)}
+        log = random.Random(key).randbytes(900)
+        return {"key": key, "turn": turn, "name": name, "mail": f"{name}@example.org", "log": log}
 
     def write(index: int) -> None:
         for turn in range(3):
@@ -315,7 +316,7 @@ def test_slow_read_of_one_key_does_not_block_others(tiny: Callable[..., ThermalD
 
 @pytest.mark.parametrize("change", ["replace", "delete", "delete and insert"])
 def test_change_during_a_read_wins(tiny: Callable[..., ThermalDict], change: str) -> None:
-    """A read that races with a write or a deletion gives the old or the new value or none, and installs nothing stale."""
+    """A read that races with a write or deletion gives the old or the new value or none, and installs nothing stale."""
     disk = FaultyFileSystem()
     subject = tiny({"k": VALUE[:], "other": VALUE[:]}, file_system=disk)
     assert_all_cold(subject)
@@ -359,7 +360,7 @@ def test_read_racing_with_compaction_gives_no_detached_copy(tiny: Callable[..., 
 
 @pytest.mark.parametrize("crosswise", [False, True])
 def test_read_from_inside_a_read(tiny: Callable[..., ThermalDict], crosswise: bool) -> None:
-    """A destructor or signal handler that reads in the middle of a read, also crosswise in two threads, gets its value."""
+    """A destructor or signal handler that reads amid a read, also crosswise in two threads, gets its value."""
     disk = FaultyFileSystem()
     subject = tiny({"a": VALUE[:], "b": VALUE[:]}, file_system=disk)
     assert_all_cold(subject)
@@ -444,7 +445,7 @@ def test_reducers_and_finalisers_that_reenter_do_not_deadlock(
 
 
 def test_new_classes_in_many_threads(tiny: Callable[..., ThermalDict]) -> None:
-    """Types that are met for the first time, so that the walk stops to classify them, disturb no other thread's walk."""
+    """Types met for the first time, so that the walk stops to classify them, disturb no other thread's walk."""
     subject = tiny()
 
     def work(index: int) -> None:
@@ -463,7 +464,7 @@ def test_new_classes_in_many_threads(tiny: Callable[..., ThermalDict]) -> None:
 
 
 def test_job_that_comes_when_the_writer_goes_idle_is_done() -> None:
-    """A container that submits at the very moment when the writer gives up waiting is still worked on, then and later."""
+    """A container that submits just when the writer gives up waiting is still worked on, then and later."""
     writer = Writer()
     turns: list[int] = []
 
