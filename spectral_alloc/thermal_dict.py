@@ -367,7 +367,10 @@ class ThermalDict(DictCore[K, V]):
             return default  # type: ignore[no-any-return]  # the caller's own type
         if key not in self or self.where(key) is Residency.HOT:
             return self[key]
-        return await asyncio.get_running_loop().run_in_executor(None, self.__getitem__, key)
+        loop = asyncio.get_running_loop()
+        if default is not _ABSENT:
+            return await loop.run_in_executor(None, self.get, key, default)
+        return await loop.run_in_executor(None, self.__getitem__, key)
 
     def on_move(self, callback: Callable[[Move], None]) -> Callable[[], None]:
         """Call ``callback(move)`` after every move of a value between tiers; returns a function that ends this.
