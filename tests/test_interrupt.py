@@ -60,7 +60,7 @@ class Trigger(weakref.ref[Token]):
     start of functions and at backward jumps, and an exception there is inside the ``try`` that the call is in.
     """
 
-    send = functools.partial(_thread.interrupt_main, signal.SIGINT)
+    send = staticmethod(functools.partial(_thread.interrupt_main, signal.SIGINT))
 
 
 def interrupted(work: Callable[[], object], event_count: int) -> bool:
@@ -171,7 +171,7 @@ OPERATIONS: dict[str, tuple[Callable[[ThermalDict], object], dict[str, Any]]] = 
 
 def is_one_of(found: Any, old: Any, new: Any) -> bool:
     """Is this the old or the new value?"""
-    return found == old or found == new or (isinstance(new, str) and new == "anything")
+    return found in (old, new) or (isinstance(new, str) and new == "anything")
 
 
 def verify(subject: ThermalDict, changes: dict[str, Any]) -> None:
