@@ -371,7 +371,10 @@ class ThermalDict(DictCore[K, V]):
             return default  # type: ignore[no-any-return]  # the caller's own type
         if key not in self or self._is_live(key):
             return self[key]
-        return await asyncio.get_running_loop().run_in_executor(None, self.__getitem__, key)
+        loop = asyncio.get_running_loop()
+        if default is not _ABSENT:
+            return await loop.run_in_executor(None, self.get, key, default)
+        return await loop.run_in_executor(None, self.__getitem__, key)
 
     def _is_live(self, key: K) -> bool:
         """Is the value a live object? (Unlike where(), this never makes room first, which could take a while.)"""

@@ -14,6 +14,8 @@ import weakref
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from spectral_alloc.errors import ClosedError
+
 __all__ = ["Writer"]
 
 IDLE_SECONDS = 2.0
@@ -71,7 +73,9 @@ class Writer:
             return
         try:
             container._work()
-        except Exception as error:  # a closed or failing container must not end the writer for the others
+        except ClosedError:
+            pass  # closed during the turn: nothing is left to do for it
+        except Exception as error:  # a failing container must not end the writer for the others
             threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
 
     def after_fork_in_child(self) -> None:

@@ -39,6 +39,7 @@ class Cage:
         options = {"capture_output": True, "text": True} | settings
         if self.group is None:
             limit = (self.cap_bytes, self.cap_bytes)
+            options["env"] = dict(settings.get("env", os.environ)) | ARENA  # type: ignore[call-overload]
             options["preexec_fn"] = lambda: resource.setrlimit(resource.RLIMIT_AS, limit)
             return subprocess.run(command, **options)  # type: ignore[call-overload, no-any-return]
         enter = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.group / "cgroup.procs")]
@@ -114,7 +115,7 @@ def children_environment() -> dict[str, str]:
     """The environment of a child that must find this package and must not spend memory on thread pools."""
     root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | ARENA
+    return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def python(script: str | Path, *arguments: object) -> list[str]:

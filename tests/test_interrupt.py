@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from conftest import open_files
 from tiny import assert_all_cold
 
 import spectral_alloc
@@ -59,7 +60,7 @@ class Trigger(weakref.ref[Token]):
     start of functions and at backward jumps, and an exception there is inside the ``try`` that the call is in.
     """
 
-    send = functools.partial(_thread.interrupt_main, signal.SIGINT)
+    send = staticmethod(functools.partial(_thread.interrupt_main, signal.SIGINT))
 
 
 def interrupted(work: Callable[[], object], event_count: int) -> bool:
@@ -94,7 +95,7 @@ def interrupted(work: Callable[[], object], event_count: int) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def quiet_destructors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quiet_destructors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Ctrl-C in a destructor or finaliser is printed by CPython and not raised: let it pass, and nothing else."""
     others: list[Any] = []
 
@@ -113,17 +114,16 @@ def quiet_destructors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "unraisablehook", hook)
     yield
     assert not others
+    # Ctrl-C between the return of os.open and the assignment loses the descriptor, in any Python program.
+    for descriptor, target in open_files().items():
+        if target.startswith(str(tmp_path)) and target.endswith("(deleted)"):
+            os.close(int(descriptor))
 
 
 def compact(subject: ThermalDict) -> None:
     """Move what is live out of segments that are mostly dead."""
     subject._tiers.store.seal()
     subject._tiers.compact(subject)
-
-
-def pop_and_put_back(subject: ThermalDict) -> None:
-    """A value that was popped is put back as another one."""
-    subject["list"] = subject.pop("list") and ["new"]
 
 
 def classify_anew(subject: ThermalDict) -> None:
@@ -148,7 +148,6 @@ OPERATIONS: dict[str, tuple[Callable[[ThermalDict], object], dict[str, Any]]] = 
     "delete all": (lambda d: [d.__delitem__(key) for key in KEYS], dict.fromkeys(KEYS, ABSENT)),
     "pop": (lambda d: [d.pop("text"), d.pop("list")], {"text": ABSENT, "list": ABSENT}),
     "popitem": (lambda d: d.popitem(), {"more": ABSENT}),
-    "pop and put back": (pop_and_put_back, {"list": ["new"]}),
     "clear": (lambda d: d.clear(), dict.fromkeys(KEYS, ABSENT)),
     "promote and demote": (lambda d: [(d.promote(k), d.demote(k), d.demote(k)) for k in KEYS], {}),
     "pin": (lambda d: [d.pin("list"), d.unpin("list")], {}),
@@ -166,7 +165,7 @@ OPERATIONS: dict[str, tuple[Callable[[ThermalDict], object], dict[str, Any]]] = 
 
 def is_one_of(found: Any, old: Any, new: Any) -> bool:
     """Is this the old or the new value?"""
-    return found == old or found == new or (isinstance(new, str) and new == "anything")
+    return found in (old, new) or (isinstance(new, str) and new == "anything")
 
 
 def verify(subject: ThermalDict, changes: dict[str, Any]) -> None:
@@ -271,19 +270,28 @@ def act(key, new):
 end = time.monotonic() + seconds
 count = 0
 signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+
+def run():
+    # A function, since on 3.13 a signal at the head of a loop inside the try of a module was seen to escape its handler.
+    global key, old, new, count
+    signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.0002, 0.002))
+    while time.monotonic() < end:
+        key, count = dice.randrange(100), count + 1
+        old, new = model.get(key), [key, count, "x" * dice.randrange(900)]
+        allowed = [old, new[:], None]
+        act(key, new)
+        found = subject.get(key)
+        assert found in allowed, (key, found, allowed)
+        model[key] = None if found is None else found[:]
+        old = new = found = allowed = None
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+key = 0
 while True:
     try:
-        signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.0002, 0.002))
-        while time.monotonic() < end:
-            key, count = dice.randrange(100), count + 1
-            old, new = model.get(key), [key, count, "x" * dice.randrange(900)]
-            allowed = [old, new[:], None]
-            act(key, new)
-            found = subject.get(key)
-            assert found in allowed, (key, found, allowed)
-            model[key] = None if found is None else found[:]
-            del old, new, found, allowed
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        run()
         break
     except KeyboardInterrupt:
         struck += 1
