@@ -20,7 +20,7 @@ from c_policy cimport SA_QUEUE_NONE, sa_cell_unlink_stray
 
 CELL_BYTES = 48
 
-class EntryGone(KeyError):
+class EntryGoneError(KeyError):
     """The entry was deleted by another thread between its look-up and the reading of its value."""
 
 

@@ -14,7 +14,7 @@ cimport cython
 
 from spectral_alloc._thermal cimport DictCore
 
-from spectral_alloc._cell import EntryGone
+from spectral_alloc._cell import EntryGoneError
 
 cdef object dict_items = dict.items
 
@@ -41,7 +41,7 @@ cdef class ValueIterator:
             raise StopIteration
         try:
             value = self.core.peek(pair[0], pair[1])
-        except EntryGone:
+        except EntryGoneError:
             return next(self)  # which says that the dict changed size during iteration
         return (pair[0], value) if self.pairs else value
 

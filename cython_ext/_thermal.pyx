@@ -29,7 +29,7 @@ from spectral_alloc._cell cimport Backed, Budget, Cell
 from spectral_alloc._ledger cimport Ledger
 
 from spectral_alloc import _closure
-from spectral_alloc._cell import EntryGone
+from spectral_alloc._cell import EntryGoneError
 from spectral_alloc.heat import default_scale
 
 cdef extern from "dict_core.h":
@@ -47,7 +47,7 @@ cdef enum:
     CELL_BYTES = 48          # asserted in _cell.pyx
     SWEEP_CELLS = 8          # cells weighed again at each tick
     WRITES_PER_TICK = 32
-    TICKS_PER_PULSE = 32     # ticks between two looks at the process's memory
+    TICKS_PER_PULSE = 8      # ticks between two looks at the process's memory
 
 cdef object dict_items = dict.items
 cdef object dict_sizeof = dict.__sizeof__
@@ -94,7 +94,7 @@ cdef class DictCore(dict):
             return self.missing_slow(key)
         try:
             return self.value_slow(key, <object>found)
-        except EntryGone:
+        except EntryGoneError:
             return self[key]
 
     def get(self, key, default=None, /):
@@ -114,7 +114,7 @@ cdef class DictCore(dict):
                 return value
         try:
             return self.value_slow(key, <object>found)
-        except EntryGone:
+        except EntryGoneError:
             return self.get(key, default)
 
     def __contains__(self, key):
@@ -236,7 +236,7 @@ cdef class DictCore(dict):
         if found != <PyObject *>spare:
             try:
                 return self.value_slow(key, <object>found)
-            except EntryGone:
+            except EntryGoneError:
                 return self.setdefault(key, default)
         self.enter(spare, key, default)
         self.after_write()
@@ -260,7 +260,7 @@ cdef class DictCore(dict):
             try:
                 # Loaded before it is removed: a damaged frame must raise and leave the entry where it is.
                 held = self.peek(key, <object>found)
-            except EntryGone:
+            except EntryGoneError:
                 pass
             value = self.take(key)
             if value is not MISSING:

@@ -4,6 +4,7 @@ import asyncio
 import copyreg
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from reprlib import recursive_repr
 from statistics import quantiles
 from types import TracebackType
@@ -14,8 +15,9 @@ from spectral_alloc._cell import Budget
 from spectral_alloc._departure import review
 from spectral_alloc._ledger import Ledger
 from spectral_alloc._thermal import DictCore
-from spectral_alloc.closed import closed_class
+from spectral_alloc.closing import closed_class
 from spectral_alloc.cold_store import ColdStore
+from spectral_alloc.errors import ClosedError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.governor import governor
 from spectral_alloc.move_watch import Move, MoveWatch
@@ -320,10 +322,11 @@ class ThermalDict(DictCore[K, V]):
         self._settle()
 
     def promote(self, key: K) -> Residency:
-        """Bring the value of ``key`` up to a live object and return where it is now. Raises: KeyError."""
+        """Make the value of ``key`` a live object, if there is room, and return where it is now. Raises: KeyError."""
         cell = self._find(key)
         if cell is not None:
             self._tiers.load(cell, key, insist=True)
+        self._settle()
         return Residency.HOT if cell is None else RESIDENCY_OF_STATE[_census.state_of(cell)]
 
     def demote(self, key: K) -> Residency:
@@ -340,6 +343,7 @@ class ThermalDict(DictCore[K, V]):
             return Residency.HOT
         self._tiers.demote(cell)
         self._tell_moves()
+        self._settle()
         return RESIDENCY_OF_STATE[_census.state_of(cell)]
 
     def prefetch(self, keys: Iterable[K]) -> Prefetch:
@@ -448,7 +452,8 @@ class ThermalDict(DictCore[K, V]):
 
     def _work(self) -> None:
         """A turn of the background writer."""
-        self._tiers.work(self)
+        with suppress(ClosedError):  # closed in the middle of the turn
+            self._tiers.work(self)
 
     def _after_fork_in_child(self) -> None:
         if self._has_tiers:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from spectral_alloc._cell import EntryGone
+from spectral_alloc._cell import EntryGoneError
 from spectral_alloc._departure import Departure, begin_relief, depart, depart_cell, ship
 from spectral_alloc._ledger import AGAIN, frame_bytes_in_memory
 from spectral_alloc.allocator import Trimmer
@@ -120,6 +120,7 @@ class Tiers:
         begin_relief(ledger)
         disk_works = True
         small: list[tuple[Departure, bytes]] = []
+        small_bytes = 0
         before = ledger.used_bytes
         while ledger.excess_bytes(slack) > 0:
             surplus = ledger.warm_bytes - self.warm_target_bytes
@@ -128,10 +129,11 @@ class Tiers:
             departure = depart(ledger, slack)
             if departure is None:
                 break
-            self._send_down(departure, small)
+            small_bytes += self._send_down(departure, small)
             del departure
-            if small and sum(item[0].value_bytes for item in small) >= ledger.excess_bytes(slack):
+            if small and small_bytes >= min(BATCH_BYTES, ledger.excess_bytes(slack)):
                 self._send_small(small)
+                small_bytes = 0
         if small:
             self._send_small(small)
         if disk_works and ledger.warm_bytes and ledger.excess_bytes() > 0:
@@ -146,30 +148,34 @@ class Tiers:
         """Frames in RAM beyond this many bytes are the first to go when room is needed."""
         return int(self.ledger.value_bytes_allowed * WARM_SHARE)
 
-    def _send_down(self, departure: Departure, small: list[tuple[Departure, bytes]]) -> None:
-        """Serialise a departing value; it becomes WARM, or waits in ``small`` to be written if a frame saves no RAM."""
+    def _send_down(self, departure: Departure, small: list[tuple[Departure, bytes]]) -> int:
+        """Serialise a departing value; it becomes WARM, or waits in ``small`` to be written if a frame saves no RAM.
+
+        Returns the bytes of the value if it waits, else 0.
+        """
         try:
             parts, itemsizes = dumps(departure.value, departure.flags)
         except (MemoryError, OSError) as error:
             departure.hold()
             self._note("serialising failed", error)
-            return
+            return 0
         except Exception as error:
             departure.pin(f"{type(error).__name__}: {error}"[:200])
             self._note("unserialisable", error)
-            return
+            return 0
         try:
             frame = self.codec.encode(parts, itemsizes)
         except Exception as error:
             del parts
             departure.hold()
             self._note("codec failed", error)
-            return
+            return 0
         del parts
         if frame_bytes_in_memory(len(frame)) >= departure.value_bytes:
             small.append((departure, frame))
-        else:
-            departure.to_warm(frame)
+            return departure.value_bytes
+        departure.to_warm(frame)
+        return 0
 
     def _send_small(self, small: list[tuple[Departure, bytes]]) -> None:
         """Write the frames of values that take no more RAM than their frames, and let go of the values."""
@@ -185,11 +191,11 @@ class Tiers:
                 self.store.release(place, len(frame))
 
     def spill(self, size_bytes: int, only: "Cell | None" = None) -> bool:
-        """Write the oldest warm frames to disk, ``size_bytes`` of them or more; False if there are none or it fails."""
+        """Write the oldest warm frames to disk, ``size_bytes`` of them if there are; False if the disk refuses."""
         while size_bytes > 0:
             shipment = ship(self.ledger, min(size_bytes, BATCH_BYTES), only)
             if shipment is None:
-                return False
+                return True  # the background writer may have the last ones under way
             before = self.ledger.warm_bytes
             places = self._append(shipment.frames)
             if places is None:
@@ -232,7 +238,7 @@ class Tiers:
             if origin[0] == "live":
                 return origin[1]
             if origin[0] == "gone":
-                raise EntryGone(key)
+                raise EntryGoneError(key)
             start = perf_counter()
             try:
                 frame = origin[1] if origin[0] == "warm" else self._fetch(cell, origin)
@@ -319,7 +325,8 @@ class Tiers:
         small: list[tuple[Departure, bytes]] = []
         departure = depart_cell(self.ledger, cell)
         if departure is None:
-            return self.spill(1, cell)
+            self.spill(1, cell)
+            return bool(self.ledger.whereabouts(cell)[0] == "cold")
         self._send_down(departure, small)
         if small:
             self._send_small(small)
@@ -379,13 +386,14 @@ class Tiers:
             self._resident_at_sweep = resident
         self._resident_at_sweep = min(self._resident_at_sweep, resident)
         self.on_pulse()
+        self.trim(0)
         if self._sweep_left > 0:
             core._sweep(min(SWEEP_CELLS, self._sweep_left))
             self._sweep_left -= SWEEP_CELLS
 
     def trim(self, freed_bytes: int) -> None:
         """Let the C library give freed memory back to the operating system, after enough of it was freed."""
-        self.trimmer.freed(freed_bytes)
+        self.trimmer.note(freed_bytes, self.ledger.counted_bytes)
 
     def after_fork_in_child(self) -> None:
         """No lock, thread or ticket of the parent is valid here."""

@@ -1,8 +1,6 @@
-"""What a ThermalDict becomes when it is closed: an instance of a subclass in which every use raises ClosedError.
+"""What a dict becomes when it is closed: an instance of a subclass that refuses everything.
 
-Invariant: a closed class has the layout of the class that it was made from, so that ``__class__`` can be assigned.
-
-Threads: any. Cost: one class for each class of dicts that was ever closed, kept for the life of the process.
+Changing the class costs the open dict nothing: no method of it asks whether it is closed.
 """
 
 from functools import cache
@@ -12,13 +10,14 @@ from spectral_alloc.errors import ClosedError
 
 __all__ = ["closed_class"]
 
+
 # special methods of a dict that refuse when it is closed
-REFUSED = frozenset(
+_SPECIAL = frozenset(
     {"__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__len__", "__reversed__"}
     | {"__eq__", "__ne__", "__or__", "__ror__", "__ior__", "__reduce_ex__", "__reduce__"}
 )
 # ... and what a closed dict still has
-KEPT = frozenset(
+_KEPT = frozenset(
     {"close", "closed", "__enter__", "__exit__", "__class__", "__new__", "__init__", "__slots__", "__repr__", "__del__"}
 )
 
@@ -29,11 +28,11 @@ def _refuse(self: object, *args: object, **named: object) -> Any:
 
 
 @cache
-def closed_class(cls: type) -> Any:
-    """Return the subclass of ``cls`` in which all but closing again refuses; a closed dict gets it as its class."""
-    names = {name for base in cls.__mro__ for name in vars(base) if base is not object} - KEPT
+def closed_class(cls: type[dict[Any, Any]]) -> Any:
+    """Return a subclass of a dict class in which everything but closing again refuses."""
+    names = {name for base in cls.__mro__ for name in vars(base) if base is not object} - _KEPT
     refusing = {name: _refuse for name in names if callable(getattr(cls, name, None)) and not name.startswith("_")}
-    special = {name: _refuse for name in names if name.startswith("__") and name in dir(dict) and name in REFUSED}
+    special = {name: _refuse for name in names if name.startswith("__") and name in dir(dict) and name in _SPECIAL}
     space: dict[str, Any] = refusing | special
     space |= {
         "__slots__": (),
