@@ -126,8 +126,22 @@ cdef bint is_held(Ledger ledger, Cell cell, sa_verdict *verdict) except *:
     try:
         closure_api.walk(ledger.walker, <PyObject *>value, 2, verdict)
     except Exception:
-        return True  # the next examination pins it, with the reason
-    return verdict.status == SA_HELD and cell.core.queue == SA_QUEUE_NONE and cell.core.payload == payload
+        return is_untouched(cell, payload)  # the next examination pins it, with the reason
+    except BaseException:
+        put_back(ledger, cell, payload)
+        raise
+    return verdict.status == SA_HELD and is_untouched(cell, payload)
+
+
+cdef bint is_untouched(Cell cell, void *payload) noexcept:
+    """Is a live cell that was taken out of its queue as it was? A walk that meets a new type runs code that may use it."""
+    return cell.core.state <= SA_BACKED and cell.core.payload == payload and cell.core.queue == SA_QUEUE_NONE
+
+
+cdef void put_back(Ledger ledger, Cell cell, void *payload) noexcept:
+    """Ctrl-C stopped a walk: the entry competes again."""
+    if is_untouched(cell, payload):
+        sa_policy_admit(&ledger.policy, &cell.core, True)
 
 
 cdef Departure examine(Ledger ledger, Cell cell):
@@ -145,10 +159,15 @@ cdef Departure examine(Ledger ledger, Cell cell):
     try:
         closure_api.walk(ledger.walker, <PyObject *>value, 2, &verdict)
     except Exception as error:
-        ledger.pin_for(cell, f"its type could not be examined: {error!r}")
+        reason = f"its type could not be examined: {error!r}"
+        if is_untouched(cell, <void *>value):
+            ledger.pin_for(cell, reason)
         return None
-    if cell.core.state != SA_HOT or cell.core.payload != <void *>value or cell.core.queue != SA_QUEUE_NONE:
-        return None  # the walk met a new type, whose classification ran code that used this entry
+    except BaseException:
+        put_back(ledger, cell, <void *>value)
+        raise
+    if not is_untouched(cell, <void *>value):
+        return None
     if verdict.status == SA_PINNED:
         ledger.pin_for(cell, <object>verdict.reason if verdict.reason is not NULL else "unknown")
         return None
@@ -178,8 +197,11 @@ cdef int fall_back(Ledger ledger, Cell cell) except -1:
         closure_api.walk(ledger.walker, <PyObject *>backed.value, 1, &verdict)
     except Exception:
         verdict.status = SA_HELD  # out of memory: tried again later
-    if cell.core.state != SA_BACKED or cell.core.payload != <void *>backed or cell.core.queue != SA_QUEUE_NONE:
-        return 0  # the walk met a new type, whose classification ran code that used this entry
+    except BaseException:
+        put_back(ledger, cell, <void *>backed)
+        raise
+    if not is_untouched(cell, <void *>backed):
+        return 0
     if verdict.status != SA_CLOSED and not ledger.copy_mode:
         ledger.hold(cell)
         return 0

@@ -58,6 +58,7 @@ cdef inline bint is_cell(PyObject *found) noexcept:
     return sa_is_type(found, <PyTypeObject *>Cell)
 
 
+@cython.auto_pickle(False)  # dict's own protocol: Cython's would refuse the attributes of a subclass
 cdef class DictCore(dict):
     """The compiled base of ThermalDict: use that."""
 

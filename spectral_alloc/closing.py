@@ -38,7 +38,7 @@ def closed_class(cls: type[dict[Any, Any]]) -> Any:
         "__slots__": (),
         "__module__": cls.__module__,
         "closed": property(lambda self: True),
-        "memory_limit": property(_refuse),
+        "memory_limit": property(_refuse, _refuse),
         "close": lambda self: None,
         "__exit__": lambda self, *details: None,
         "__enter__": _refuse,

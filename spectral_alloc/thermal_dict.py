@@ -93,7 +93,7 @@ class ThermalDict(DictCore[K, V]):
             raise ValueError(f"aliasing must be one of {ALIASING}, not {aliasing!r}")
         settings = Settings(
             memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit, "memory_limit"),
-            spill_dir=None if spill_dir is None else os.fspath(spill_dir),
+            spill_dir=os.fspath(spill_dir) if isinstance(spill_dir, os.PathLike) else spill_dir,
             disk_limit_bytes=None if disk_limit is None else parse_bytes(disk_limit, "disk_limit"),
             codec=codec,
             aliasing=aliasing,
@@ -190,8 +190,7 @@ class ThermalDict(DictCore[K, V]):
         return "{" + ", ".join(f"{key!r}: {value!r}" for key, value in self.items()) + "}"
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        limits = self._settings.memory_limit_bytes, self._settings.codec, self._settings.aliasing
-        return _restore, (type(self), *limits), self.__getstate__(), None, iter(self.items())
+        return _restore, (type(self), *self._settings.pickled()), self.__getstate__(), None, iter(self.items())
 
     # where things are -----------------------------------------------------------------------------------------------
 
@@ -463,8 +462,8 @@ class ThermalDict(DictCore[K, V]):
 _AnyThermalDict: TypeAlias = ThermalDict[Any, Any]
 
 
-def _restore(cls: type[_AnyThermalDict], limit: int | None, codec: str | None, aliasing: str) -> _AnyThermalDict:
+def _restore(cls: type[_AnyThermalDict], *settings: Any) -> _AnyThermalDict:
     """Make the empty dict that a pickle or a copy is filled into."""
     made: _AnyThermalDict = copyreg.__newobj__(cls)  # type: ignore[attr-defined]  # undocumented, but what pickle uses
-    made._configure(Settings(memory_limit_bytes=limit, codec=codec, aliasing=aliasing))
+    made._configure(Settings.restored(*settings))
     return made

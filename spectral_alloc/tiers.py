@@ -35,6 +35,7 @@ from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.limits import resident_bytes
 from spectral_alloc.serializer import dumps, loads
+from spectral_alloc.spill_directory import validated_spill_dir
 
 if TYPE_CHECKING:
     from spectral_alloc._cell import Cell
@@ -67,6 +68,20 @@ class Settings:
     def with_memory_limit(self, limit_bytes: int | None) -> "Settings":
         """These settings with another memory limit."""
         return replace(self, memory_limit_bytes=limit_bytes)
+
+    def pickled(self) -> tuple[int | None, str | None, int | None, str | None, str]:
+        """What a pickle keeps of these settings, for ``restored``."""
+        return self.memory_limit_bytes, self.spill_dir, self.disk_limit_bytes, self.codec, self.aliasing
+
+    @classmethod
+    def restored(cls, memory: int | None, spill_dir: str | None, disk: int | None, codec: str | None, aliasing: str) -> "Settings":
+        """The settings of a pickle; a spill directory that is not fit on this machine is replaced by the system's."""
+        if spill_dir is not None:
+            try:
+                spill_dir = validated_spill_dir(spill_dir, REAL_FILE_SYSTEM)
+            except OSError:
+                spill_dir = None
+        return cls(memory, spill_dir, disk, codec, aliasing)
 
 
 class _Ticket:
