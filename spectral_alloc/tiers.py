@@ -74,7 +74,9 @@ class Settings:
         return self.memory_limit_bytes, self.spill_dir, self.disk_limit_bytes, self.codec, self.aliasing
 
     @classmethod
-    def restored(cls, memory: int | None, spill_dir: str | None, disk: int | None, codec: str | None, aliasing: str) -> "Settings":
+    def restored(
+        cls, memory: int | None, spill_dir: str | None, disk: int | None, codec: str | None, aliasing: str
+    ) -> "Settings":
         """The settings of a pickle; a spill directory that is not fit on this machine is replaced by the system's."""
         if spill_dir is not None:
             try:

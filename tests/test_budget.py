@@ -339,7 +339,7 @@ def test_closing_while_the_writer_works_is_silent(tmp_path: Path) -> None:
 
 
 def test_many_small_values_leave_in_small_batches(make: Make) -> None:
-    """Values for which a frame saves nothing are written in bounded batches, so that a relief of many frees RAM early."""
+    """Values for which a frame saves nothing are written in bounded batches, so a relief of many frees RAM soon."""
     subject = make("1 GB")
     subject.update((key, (key,)) for key in range(30_000))
     batches: list[int] = []
