@@ -37,7 +37,7 @@ def _find_mallinfo() -> "ctypes._NamedFuncPointer | None":
     except (OSError, AttributeError):
         return None
     mallinfo.restype = _MallocInfo
-    return mallinfo  # type: ignore[no-any-return]  # ctypes gives its functions no type
+    return mallinfo
 
 
 _mallinfo = _find_mallinfo()

@@ -107,9 +107,9 @@ class Governor:
     def put_down_slack(self) -> None:
         """Charge what the allocators hold beyond the containers' own bytes to the containers, in proportion, slowly.
 
-        Arenas and heap go back to the system only where they are empty, and keys that stay keep parts of them that values
-        have left. Other memory of the program is in the same places, so the slack is bounded by a part of what the
-        containers hold, and by the growth of resident memory.
+        Arenas and heap go back to the system only where they are empty, and keys that stay keep parts of them that
+        values have left. Other memory of the program is in the same places, so the slack is bounded by a part of what
+        the containers hold, and by the growth of resident memory.
         """
         now = monotonic()
         if now - self._slack_seconds < SLACK_SECONDS:

@@ -277,7 +277,7 @@ signal.signal(signal.SIGALRM, signal.default_int_handler)
 
 
 def run():
-    # A function, since on 3.13 a signal at the head of a loop inside the try of a module was seen to escape its handler.
+    # A function, since on 3.13 a signal at the head of a loop in the try of a module was seen to escape its handler.
     global key, old, new, count
     signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.0002, 0.002))
     while time.monotonic() < end:
