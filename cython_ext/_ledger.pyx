@@ -408,6 +408,11 @@ cdef class Ledger:
     def ignores_aliases(self, bint value):
         self.copy_mode = value
 
+    @property
+    def shipping_bytes(self):
+        """Bytes of frames that are being written to disk now, by whichever thread."""
+        return self.policy.queues[SA_QUEUE_SHIPPING].bytes
+
     def serve(self, release, loader):
         """Set who hears of dead frames on disk (place, frame_bytes), and a weak reference to who loads a stray cell."""
         self.release, self.loader = release, loader

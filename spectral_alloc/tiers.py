@@ -22,7 +22,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
 from spectral_alloc._cell import EntryGoneError
@@ -52,6 +52,8 @@ SAMPLE_SHARE = 1 / 32  # of the limit, for samples and dictionaries of the codec
 SWEEP_CELLS = 4096  # weighed again at each pulse while the process grows faster than the ledger
 SWEEP_GROWTH_BYTES = 32 << 20
 SLOW_READS_KEPT = 1024
+WRITE_SECONDS_MAX = 1.0  # a relief waits no longer for another thread's write
+WRITE_POLL_SECONDS = 0.0002
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,17 @@ class Tiers:
             self._send_small(small)
         if disk_works and ledger.warm_bytes and ledger.excess_bytes() > 0:
             self.spill(ledger.excess_bytes(slack))
+        self._await_writes()
         ledger.charge_buffers(self.codec.resident_bytes)
         self.trim(before - ledger.used_bytes)
         if self.has_backlog:
             self.on_backlog()
+
+    def _await_writes(self) -> None:
+        """While the limit is exceeded only for frames that another thread is writing, let that thread finish."""
+        latest = monotonic() + WRITE_SECONDS_MAX
+        while self.ledger.shipping_bytes and self.ledger.excess_bytes() > 0 and monotonic() < latest:
+            sleep(WRITE_POLL_SECONDS)
 
     @property
     def warm_target_bytes(self) -> int:
