@@ -17,20 +17,30 @@ find_python() {
     return 1
 }
 
-# A copy of the tree for each version: the virtual environments must not import what was built in place for another.
-prepare() {
-    local python=$1 tree=$2 part
-    mkdir -p "$tree"
+# Copies the sources from one folder into another, without what was built in place.
+copy_sources() {
+    local part
+    mkdir -p "$2"
     for part in cython_ext spectral_alloc tests tools demos docs benchmarks setup.py pyproject.toml README.md LICENSE; do
-        rm -rf "${tree:?}/$part"
-        cp -a "$part" "$tree/" || return 1
+        rm -rf "${2:?}/$part"
+        cp -a "$1/$part" "$2/" || return 1
     done
-    rm -f "$tree"/spectral_alloc/*.so
+    rm -f "$2"/spectral_alloc/*.so
+}
+
+# A tree for each version: the virtual environments must not import what was built for another.
+prepare() {
+    local python=$1 tree=$2
+    copy_sources "$snapshot" "$tree" || return 1
     [ -x "$tree/venv/bin/python" ] || "$python" -m venv "$tree/venv" || return 1
     cd "$tree" || return 1
     venv/bin/python -m pip install --quiet --upgrade pip "setuptools>=77" "cython>=3.3" || return 1
     venv/bin/python -m pip install --quiet --no-build-isolation --editable ".[test]"
 }
+
+# All versions test the same sources, also when somebody edits the tree meanwhile.
+snapshot=$PWD/build/python-sources
+copy_sources "$PWD" "$snapshot" || exit 1
 
 summary=() failed=0
 for version in 3.11 3.12 3.13; do
