@@ -11,9 +11,9 @@ build: $(STAMP)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" "cython>=3.3"
 
 $(STAMP): $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet "setuptools>=77" "cython>=3.3"
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,lint]"
 	touch $(STAMP)
 
@@ -36,7 +36,7 @@ lint: $(STAMP)
 	$(BIN)/python -m mypy
 
 # The C code's tests under the address and undefined-behaviour sanitizers, in a build of their own.
-sanitize: $(BIN)/python
+sanitize: $(STAMP)
 	./tests/sanitize.sh $(BIN)/python
 
 bench: $(STAMP)

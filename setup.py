@@ -1,6 +1,7 @@
 """Build table of the compiled modules; all other metadata is in pyproject.toml."""
 
 import os
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -11,27 +12,32 @@ EXTENSIONS = {
     "_frame": ["crc32c.c", "shuffle.c"],
     "_frame_stats": [],
     "_closure": ["closure.c", "reach.c", "listing.c", "rules.c", "set_order.c", "instance.c", "sizer.c"],
+    "_arena": [],
     "_cell": ["policy.c"],
     "_ledger": ["policy.c"],
     "_departure": ["policy.c"],
     "_census": ["policy.c"],
     "_thermal": [],
+    "_iteration": [],
 }
 
+HEADERS = sorted(glob("cython_ext/core/*.h"))
+
 C_FLAGS = ["-O2", "-g0", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
-SANITIZE_FLAGS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
+SANITIZERS = "-fsanitize=address,undefined"
+SANITIZE_FLAGS = ["-O1", "-g", SANITIZERS, "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
 
 # SPECTRAL_ALLOC_SANITIZE=1 builds with the address and undefined-behaviour sanitizers (see `make sanitize`).
 sanitize = os.environ.get("SPECTRAL_ALLOC_SANITIZE") == "1"
-compile_flags = C_FLAGS + (SANITIZE_FLAGS + ["-DSA_DEBUG=2"] if sanitize else [])
-link_flags = ["-fsanitize=address,undefined"] if sanitize else []
+compile_flags = C_FLAGS + (SANITIZE_FLAGS if sanitize else [])
+link_flags = [SANITIZERS] if sanitize else []
 
 extensions = [
     Extension(
         f"spectral_alloc.{name}",
         [f"cython_ext/{name}.pyx", *(f"cython_ext/core/{source}" for source in sources)],
         include_dirs=["cython_ext/core"],
-        depends=[f"cython_ext/core/{header}" for header in sorted(os.listdir("cython_ext/core")) if header.endswith(".h")],
+        depends=HEADERS,
         extra_compile_args=compile_flags,
         extra_link_args=link_flags,
     )

@@ -1,8 +1,8 @@
-"""What does an entry cost in memory beyond a dict's own slot? By residency, from the ledger and from the process itself.
+"""What does an entry cost in memory beyond a dict's own slot? By residency, from the ledger and the process itself.
 
-Method: each case runs in a process of its own; 300,000 int keys (kept alive outside, so that they cost the dict nothing) with
-one value each; the growth of resident memory is compared with that of a plain dict. "Bookkeeping" is what remains after the
-plain dict's slot: for hot entries the values exist in both; cold ones have no value in RAM.
+Method: each case runs in a process of its own; 300,000 int keys (kept alive outside, so that they cost the dict
+nothing) with one value each; the growth of resident memory is compared with that of a plain dict. "Bookkeeping" is what
+remains after the plain dict's slot: for hot entries the values exist in both; cold ones have no value in RAM.
 """
 
 import gc
@@ -61,7 +61,8 @@ def main() -> None:
     print(f"a cell: {CELL_BYTES} bytes, in whatever state; a warm entry adds its frame, a cold one nothing in RAM")
     print(f"hot, value held outside too: {rows['hot']['resident_bytes'] - slot:.1f} bytes an entry beyond dict's slot")
     cold = rows["cold"]
-    print(f"cold ({cold['cold']:,} of {ENTRIES:,} entries cold): ledger {cold['ledger_bytes']:.1f} bytes an entry, keys included")
+    share = f"{cold['cold']:,} of {ENTRIES:,} entries cold"
+    print(f"cold ({share}): ledger {cold['ledger_bytes']:.1f} bytes an entry, keys included")
     save("bookkeeping", rows)
 
 

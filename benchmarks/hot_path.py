@@ -1,8 +1,8 @@
 """What does a hot entry cost in time? ThermalDict against dict, operation by operation, in one interleaved run.
 
-Method: 1,000 entries, all hot, no memory pressure; each operation runs over all keys; the loop's own cost is measured and
-subtracted; 31 repeats in turns; medians, and the ratio of medians. Limits: keys are in cache, so this is the floor of the
-overhead per operation, not what a large dict sees.
+Method: 1,000 entries, all hot, no memory pressure; each operation runs over all keys; the loop's own cost is measured
+and subtracted; 31 repeats in turns; medians, and the ratio of medians. Limits: keys are in cache, so this is the floor
+of the overhead per operation, not what a large dict sees.
 """
 
 from collections.abc import Callable
@@ -100,7 +100,8 @@ def measure(kind: str) -> list[dict[str, object]]:
             continue
         figures = {}
         for subject in ("dict", "thermal"):
-            loop = median_and_spread(seconds[subject, "(loop)"])[0] if "(" not in name[-3:] and name != "iterate" else 0.0
+            has_loop = "(" not in name[-3:] and name != "iterate"
+            loop = median_and_spread(seconds[subject, "(loop)"])[0] if has_loop else 0.0
             median, spread = median_and_spread(seconds[subject, name])
             figures[subject] = ((median - loop) * scale, spread * scale)
         rows.append(

@@ -20,6 +20,18 @@ from c_policy cimport SA_QUEUE_NONE, sa_cell_unlink_stray
 
 CELL_BYTES = 48
 
+class EntryGoneError(KeyError):
+    """The entry was deleted by another thread between its look-up and the reading of its value."""
+
+
+cdef object resolve = None
+
+
+def set_resolver(function):
+    """Set what finds the value of a stray cell (_ledger.pyx does, which knows where values are)."""
+    global resolve
+    resolve = function
+
 STATE_NAMES = {SA_HOT: "hot", SA_BACKED: "backed", SA_DEPARTING: "departing", SA_WARM: "warm", SA_COLD: "cold",
                SA_DETACHED: "detached"}
 LEGAL_MOVES = frozenset(
@@ -38,7 +50,14 @@ cdef Cell _cell_in_state(unsigned state):
 @cython.final
 @cython.no_gc
 cdef class Cell:
-    """The state of one entry; users never meet one."""
+    """The state of one entry. Users never meet one, but C code that compares dicts may: a cell equals what its value equals."""
+
+    def __eq__(self, other):
+        own, its = resolve(self), resolve(other) if type(other) is Cell else other
+        return own is its or own == its
+
+    def __repr__(self):
+        return repr(resolve(self))
 
     def __dealloc__(self):
         if self.core.queue != SA_QUEUE_NONE:
@@ -61,6 +80,7 @@ cdef class Pending:
 
 
 @cython.final
+@cython.no_gc
 cdef class Budget:
     """A limit in bytes that one or many ledgers are charged to."""
 

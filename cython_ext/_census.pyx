@@ -37,6 +37,7 @@ def numbers(DictCore core not None):
         "used_bytes": ledger.used,
         "entry_bytes": ledger.entry_bytes,
         "buffer_bytes": ledger.buffer_bytes,
+        "slack_bytes": ledger.slack_bytes,
         "entries": ledger.entry_count,
         "hot_entries": ledger.entry_count - warm_entries - ledger.cold_count,
         "warm_entries": warm_entries,
@@ -139,6 +140,6 @@ def check(DictCore core not None):
     assert entries == ledger.entry_count, f"{entries} cells, {ledger.entry_count} counted"
     assert cold == ledger.cold_count, f"{cold} cold cells, {ledger.cold_count} counted"
     assert entry_bytes + core.table_bytes == ledger.entry_bytes, "the entries' bytes are not the sum of keys and cells"
-    assert charges + ledger.entry_bytes + ledger.buffer_bytes == ledger.used, "used is not the sum of its parts"
+    assert charges + ledger.entry_bytes + ledger.buffer_bytes + ledger.slack_bytes == ledger.used, "used is not the sum of its parts"
     assert ledger.used <= ledger.budget_.used, "the budget knows less than its ledger"
     assert len(ledger.reasons) == ledger.policy.queues[SA_QUEUE_PINNED].count, "a pinned entry has no reason"

@@ -23,6 +23,7 @@ from c_closure cimport (
 
 cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(object items, Py_ssize_t index)
+    Py_ssize_t Py_REFCNT(object value)
     object PyUnicode_FromObject(object value)
     object PyBytes_FromStringAndSize(const char *data, Py_ssize_t length)
     char *PyBytes_AS_STRING(object value)
@@ -35,6 +36,7 @@ cdef extern from "Python.h":
 cdef extern from "closure.h":
     int sa_closure_walk(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out) except -1
     sa_closure *sa_closure_create(sa_rules *rules) except NULL
+    object sa_closure_odd_sets(const sa_closure *walker)
     void sa_closure_fill_api(sa_closure_api *api, sa_rules *rules)
 
 
@@ -62,6 +64,8 @@ cdef extern from "rules.h":
 
 cdef extern from "set_order.h":
     int sa_set_order_kept(object members)
+    object sa_set_layout(object members)
+    int sa_set_arrange(object members, object layout) except -1
 
 
 cdef extern from "sizer.h":
@@ -75,6 +79,8 @@ cdef extern from "instance.h":
     object sa_instance_slots(object instance, const sa_rule *rule)
     object sa_instance_new(PyTypeObject *type, PyTypeObject *native)
     int sa_instance_restore(object instance, const sa_rule *rule, object attributes, object slots) except -1
+    object sa_dict_items(object items)
+    int sa_dict_fill(object items, object flat) except -1
 
 
 cdef extern from "layout.h":
@@ -265,6 +271,27 @@ def set_order_kept(members):
     return bool(kept)
 
 
+def odd_sets(value):
+    """The sets in a value whose table pickle would not rebuild as it is."""
+    cdef sa_verdict verdict
+    sa_closure_walk(own_walker, <PyObject *>value, Py_REFCNT(value), &verdict)
+    return sa_closure_odd_sets(own_walker)
+
+
+def set_layout(members):
+    """(places, deleted places, mask, finger) of a set or frozenset."""
+    if not isinstance(members, (set, frozenset)):
+        raise TypeError(f"members must be a set or frozenset, not {type(members).__name__}")
+    return sa_set_layout(members)
+
+
+def arrange_set(members, tuple layout):
+    """Give a set that was rebuilt from its members, in their old order, the layout that set_layout told before."""
+    if not isinstance(members, (set, frozenset)):
+        raise TypeError(f"members must be a set or frozenset, not {type(members).__name__}")
+    sa_set_arrange(members, layout)
+
+
 # ---- instances ----
 
 def instance_state(instance):
@@ -281,6 +308,20 @@ def new_instance(cls, native):
 def restore_instance(instance, attributes, slots):
     """Fill an empty instance with what instance_state gave."""
     sa_instance_restore(instance, rule_or_classify(type(instance)), attributes, slots)
+
+
+def dict_items(value):
+    """[key, value, key, value ...] of a dict or subclass as stored, without running its methods."""
+    if not isinstance(value, dict):
+        raise TypeError(f"value must be a dict, not {type(value).__name__}")
+    return sa_dict_items(value)
+
+
+def fill_dict(value, list items):
+    """Add what dict_items gave, without running __setitem__ of a subclass."""
+    if not isinstance(value, dict):
+        raise TypeError(f"value must be a dict, not {type(value).__name__}")
+    sa_dict_fill(value, items)
 
 
 def base_value(value):

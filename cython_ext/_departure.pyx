@@ -117,17 +117,31 @@ def review(Ledger ledger not None, bint all_of_them=False):
 
 cdef bint is_held(Ledger ledger, Cell cell, sa_verdict *verdict) except *:
     """Take a live cell out of its queue and look whether the program can still reach its value."""
+    cdef void *payload
     verdict.objects = 1
     sa_policy_remove(&ledger.policy, &cell.core)
-    if cell.core.state == SA_BACKED:
-        return (<PyObject *>(<Backed>cell.core.payload).value).ob_refcnt > 1
-    value = <object>cell.core.payload
+    payload = cell.core.payload
+    value = (<Backed>payload).value if cell.core.state == SA_BACKED else <object>payload
     ledger.examined += 1
     try:
         closure_api.walk(ledger.walker, <PyObject *>value, 2, verdict)
     except Exception:
-        return True  # the next examination pins it, with the reason
-    return verdict.status == SA_HELD and cell.core.queue == SA_QUEUE_NONE and cell.core.payload == <void *>value
+        return is_untouched(cell, payload)  # the next examination pins it, with the reason
+    except BaseException:
+        put_back(ledger, cell, payload)
+        raise
+    return verdict.status == SA_HELD and is_untouched(cell, payload)
+
+
+cdef bint is_untouched(Cell cell, void *payload) noexcept:
+    """Is a live cell that was taken out of its queue as it was? A walk that meets a new type runs code that may use it."""
+    return cell.core.state <= SA_BACKED and cell.core.payload == payload and cell.core.queue == SA_QUEUE_NONE
+
+
+cdef void put_back(Ledger ledger, Cell cell, void *payload) noexcept:
+    """Ctrl-C stopped a walk: the entry competes again."""
+    if is_untouched(cell, payload):
+        sa_policy_admit(&ledger.policy, &cell.core, True)
 
 
 cdef Departure examine(Ledger ledger, Cell cell):
@@ -135,7 +149,7 @@ cdef Departure examine(Ledger ledger, Cell cell):
     cdef sa_verdict verdict
     cdef object value
     cdef Departure departure
-    sa_policy_remove(&ledger.policy, &cell.core)
+    ledger.unqueue(cell)
     if cell.core.state == SA_BACKED:
         fall_back(ledger, cell)
         return None
@@ -145,10 +159,15 @@ cdef Departure examine(Ledger ledger, Cell cell):
     try:
         closure_api.walk(ledger.walker, <PyObject *>value, 2, &verdict)
     except Exception as error:
-        ledger.pin_for(cell, f"its type could not be examined: {error!r}")
+        reason = f"its type could not be examined: {error!r}"
+        if is_untouched(cell, <void *>value):
+            ledger.pin_for(cell, reason)
         return None
-    if cell.core.state != SA_HOT or cell.core.payload != <void *>value or cell.core.queue != SA_QUEUE_NONE:
-        return None  # the walk met a new type, whose classification ran code that used this entry
+    except BaseException:
+        put_back(ledger, cell, <void *>value)
+        raise
+    if not is_untouched(cell, <void *>value):
+        return None
     if verdict.status == SA_PINNED:
         ledger.pin_for(cell, <object>verdict.reason if verdict.reason is not NULL else "unknown")
         return None
@@ -173,13 +192,24 @@ cdef Departure examine(Ledger ledger, Cell cell):
 cdef int fall_back(Ledger ledger, Cell cell) except -1:
     """A backed value leaves without being written again, unless the program holds it."""
     cdef Backed backed = <Backed>cell.core.payload
-    if (<PyObject *>backed.value).ob_refcnt > 1 and not ledger.copy_mode:
+    cdef sa_verdict verdict
+    try:
+        closure_api.walk(ledger.walker, <PyObject *>backed.value, 1, &verdict)
+    except Exception:
+        verdict.status = SA_HELD  # out of memory: tried again later
+    except BaseException:
+        put_back(ledger, cell, <void *>backed)
+        raise
+    if not is_untouched(cell, <void *>backed):
+        return 0
+    if verdict.status != SA_CLOSED and not ledger.copy_mode:
         ledger.hold(cell)
         return 0
     ledger.recharge(cell, 0)
     ledger.move(cell, SA_COLD, "pressure")
     cell.core.payload = <void *><size_t>backed.place
     cell.core.frame_bytes = backed.frame_bytes
+    cell.core.ledger = <void *>ledger
     cell.core.frequency = 0
     ledger.demotions += 1
     Py_DECREF(backed)
@@ -288,6 +318,7 @@ cdef class Departure(Pending):
         self.ledger.move(self.cell, SA_COLD, "pressure")
         self.cell.core.payload = <void *><size_t>place
         self.cell.core.frame_bytes = frame_bytes
+        self.cell.core.ledger = <void *>self.ledger
         self.cell.core.frequency = 0
         self.ledger.recharge(self.cell, 0)
         self.ledger.demotions += 1
@@ -325,6 +356,7 @@ cdef class Shipment:
             self.ledger.move(cell, SA_COLD, "pressure")
             cell.core.payload = <void *><size_t>(<unsigned long long>place)
             cell.core.frame_bytes = PyBytes_GET_SIZE(frame)
+            cell.core.ledger = <void *>self.ledger
             Py_DECREF(frame)
             self.ledger.recharge(cell, 0)
             self.ledger.spills += 1

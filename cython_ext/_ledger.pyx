@@ -7,7 +7,7 @@ their charges. Values go down in _departure.pyx; here they enter, are replaced, 
                    ^ linked in a queue of Ledger.policy          Ledger.used --> Budget.used --> Budget.parent.used
 
 Invariants (Ledger.check walks them all):
-  1. used == bytes of all queues + bytes in departure + entry_bytes + buffer_bytes, and the budget holds at least that.
+  1. used == bytes of all queues + bytes in departure + entry_bytes + buffer_bytes + slack_bytes, and the budget holds at least that.
   2. A cell's state changes only in Ledger.move, along core/cell.h's sa_legal_moves.
   3. A value is in some tier at every moment: each move installs the new payload before it drops the old one.
 
@@ -26,7 +26,8 @@ from c_policy cimport *
 from spectral_alloc._cell cimport Backed, Budget, Cell, Pending
 
 from spectral_alloc import _closure
-from spectral_alloc._cell import STATE_NAMES
+from spectral_alloc._cell import STATE_NAMES, set_resolver
+from spectral_alloc.heat import default_scale
 
 cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closure._C_API, SA_CLOSURE_CAPSULE)
 
@@ -54,23 +55,42 @@ cdef long long frame_memory_bytes(Py_ssize_t length) noexcept:
     return (size + 15) & ~15 if size <= 512 else (size + 8 + 15) & ~15
 
 
+cdef set live_ledgers = set()  # addresses, so that a stray cell cannot lead to a ledger that is gone
+
+
+cdef object live_object(Cell cell):
+    """The live object of a cell that has one; a departure is called off."""
+    if cell.core.state == SA_DEPARTING:
+        (<Pending>cell.core.payload).cancel()
+    if cell.core.state == SA_BACKED:
+        return (<Backed>cell.core.payload).value
+    if cell.core.state == SA_HOT:
+        return <object>cell.core.payload
+    raise SystemError(f"a {STATE_NAMES[cell.core.state]} cell has no live object")
+
+
+# Not tracked: it is part of no cycle, and its dict uses it until the last moment of a deallocation in a cycle.
 @cython.final
+@cython.no_gc
 cdef class Ledger:
     """Cells, queues and sums of one dict (see the head of this file)."""
 
     def __cinit__(self, Budget budget not None, scale):
         sa_policy_init(&self.policy)
         self.walker = closure_api.create(closure_api)
+        live_ledgers.add(<size_t><void *>self)
         self.budget_ = budget
         self.countdown = TICK
         self.epoch_left = EPOCH_ACCESSES
         self.reasons = {}
+        self.graves = []
         self.scale = scale
         self.band_of_count = <const uint8_t *>PyBytes_AS_STRING(scale.band_of_count)
         self.stay_from = <const unsigned short *>PyBytes_AS_STRING(scale.stay_from)
         self.stay_until = <const unsigned short *>PyBytes_AS_STRING(scale.stay_until)
 
     def __dealloc__(self):
+        live_ledgers.discard(<size_t><void *>self)
         self.detach_all()
         closure_api.destroy(self.walker)
 
@@ -87,6 +107,11 @@ cdef class Ledger:
         """Set the bytes of memory that this container holds beside its entries."""
         self.charge(buffer_bytes - self.buffer_bytes)
         self.buffer_bytes = buffer_bytes
+
+    def charge_slack(self, long long slack_bytes):
+        """Set the part of the allocator's unusable memory that is put down to this container."""
+        self.charge(slack_bytes - self.slack_bytes)
+        self.slack_bytes = slack_bytes
 
     cdef void charge_entries(self, long long difference) noexcept:
         self.entry_bytes += difference
@@ -111,7 +136,7 @@ cdef class Ledger:
 
     cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept:
         """The dict dropped cells behind our back: take the sums from what is left."""
-        cdef long long used = entry_bytes + self.buffer_bytes
+        cdef long long used = entry_bytes + self.buffer_bytes + self.slack_bytes
         for queue in range(SA_QUEUE_COUNT):
             sa_policy_resum(&self.policy, queue)
             used += self.policy.queues[queue].bytes
@@ -127,7 +152,11 @@ cdef class Ledger:
             source = SA_HOT if cell.core.state == SA_DEPARTING or cell.core.state == SA_BACKED else cell.core.state
             target = SA_HOT if state == SA_BACKED else state
             if source != target and state != SA_DETACHED:
-                self.moves.append((cell, STATE_NAMES[source], STATE_NAMES[target], cause))
+                # Flat, since making a tuple could start the garbage collector, and with it foreign code, here.
+                self.moves.append(cell)
+                self.moves.append(STATE_NAMES[source])
+                self.moves.append(STATE_NAMES[target])
+                self.moves.append(cause)
         self.cold_count += (state == SA_COLD) - (cell.core.state == SA_COLD)
         cell.core.state = state
         return 0
@@ -143,26 +172,57 @@ cdef class Ledger:
         self.charge_entries(key_bytes + CELL_BYTES)
         return 0
 
+    cdef void unqueue(self, Cell cell) noexcept:
+        """Take a cell out of its queue, and forget why it was pinned if it was."""
+        if cell.core.queue == SA_QUEUE_PINNED:
+            self.reasons.pop(<size_t><PyObject *>cell, None)
+        sa_policy_remove(&self.policy, &cell.core)
+
     cdef object drop_payload(self, Cell cell):
-        """Empty `cell` and return what must be released by the caller, last; the state is left to the caller too."""
+        """Empty `cell` and return what the caller drops last, when a new state is set; its frame on disk goes to the graves."""
         cdef object dropped = None
         if cell.core.queue == SA_QUEUE_PINNED:
             self.reasons.pop(<size_t><PyObject *>cell, None)
         if cell.core.state == SA_COLD:
-            place = <unsigned long long><size_t>cell.core.payload
-            frame_bytes = cell.core.frame_bytes
-            cell.core.payload = NULL
-            self.release(place, frame_bytes)
+            self.dig(<unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes)
         elif cell.core.state != SA_DEPARTING and cell.core.payload is not NULL:
             dropped = <object>cell.core.payload
             Py_DECREF(dropped)
             if cell.core.state == SA_BACKED:
-                self.release((<Backed>dropped).place, (<Backed>dropped).frame_bytes)
+                self.dig((<Backed>dropped).place, (<Backed>dropped).frame_bytes)
         cell.core.payload = NULL
         return dropped
 
+    cdef int dig(self, unsigned long long place, unsigned long long frame_bytes) except -1:
+        """A frame on disk is dead; the store hears of it in bury, when no cell is half changed."""
+        self.graves.append(place)
+        self.graves.append(frame_bytes)
+        return 0
+
+    cdef int bury(self) except -1:
+        """Tell the store about dead frames. Runs Python code, so it comes last."""
+        while self.graves:
+            frame_bytes = self.graves.pop()
+            place = self.graves.pop()
+            self.release(place, frame_bytes)
+        return 0
+
     cdef object replace(self, Cell cell, object value):
         """Let `cell` hold `value`; returns the old payload, which the caller drops last."""
+        cdef object dropped
+        if cell.core.state != SA_HOT or (cell.core.queue != SA_QUEUE_SMALL and cell.core.queue != SA_QUEUE_MAIN):
+            return self.replace_slow(cell, value)
+        dropped = <object>cell.core.payload
+        Py_DECREF(dropped)
+        Py_INCREF(value)
+        cell.core.payload = <void *>value
+        cell.core.flat = False
+        sa_cell_hit(&cell.core, self.epoch)
+        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        return dropped
+
+    cdef object replace_slow(self, Cell cell, object value):
+        """The same for a cell whose value is not live, or is held or pinned."""
         cdef unsigned queue = cell.core.queue
         cdef object dropped = self.drop_payload(cell)
         Py_INCREF(value)
@@ -170,45 +230,41 @@ cdef class Ledger:
         if cell.core.state != SA_HOT:
             self.move(cell, SA_HOT, "write")
         cell.core.flat = False
-        if queue != SA_QUEUE_SMALL and queue != SA_QUEUE_MAIN and queue != SA_QUEUE_KEPT:
+        if queue != SA_QUEUE_KEPT:
             sa_policy_remove(&self.policy, &cell.core)
             sa_policy_admit(&self.policy, &cell.core, queue != SA_QUEUE_NONE)
         sa_cell_hit(&cell.core, self.epoch)
         self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        self.bury()
         return dropped
+
+    cdef int unback(self, Cell cell) except -1:
+        """Make a backed value an ordinary live one: its frame on disk is dead."""
+        cdef Backed backed = <Backed>cell.core.payload
+        self.dig(backed.place, backed.frame_bytes)
+        self.move(cell, SA_HOT, "read")
+        Py_INCREF(backed.value)
+        cell.core.payload = <void *>backed.value
+        Py_DECREF(backed)
+        return 0
 
     cdef int forget(self, Cell cell, long long key_bytes) except -1:
         """`cell` is no longer an entry. A live value or a frame in RAM stays in it, for the caller."""
-        cdef object backed
-        if cell.core.queue == SA_QUEUE_PINNED:
-            self.reasons.pop(<size_t><PyObject *>cell, None)
         if cell.core.state == SA_COLD:
             self.drop_payload(cell)
         elif cell.core.state == SA_BACKED:
-            backed = <object>cell.core.payload
-            self.release((<Backed>backed).place, (<Backed>backed).frame_bytes)
-            self.move(cell, SA_HOT, "delete")
-            Py_INCREF((<Backed>backed).value)
-            cell.core.payload = <void *>(<Backed>backed).value
-            Py_DECREF(backed)
+            self.unback(cell)
         elif cell.core.state == SA_DEPARTING:
             (<Pending>cell.core.payload).cancel()
-        sa_policy_remove(&self.policy, &cell.core)
+        self.unqueue(cell)
         self.recharge(cell, 0)
         self.move(cell, SA_DETACHED, "delete")
         self.entry_count -= 1
         self.charge_entries(-key_bytes - CELL_BYTES)
-        return 0
+        return self.bury()
 
     cdef object live(self, Cell cell):
-        """The live object of a cell that has one; a departure is called off. KeyError-free: raises SystemError otherwise."""
-        if cell.core.state == SA_DEPARTING:
-            (<Pending>cell.core.payload).cancel()
-        if cell.core.state == SA_BACKED:
-            return (<Backed>cell.core.payload).value
-        if cell.core.state == SA_HOT:
-            return <object>cell.core.payload
-        raise SystemError(f"a {STATE_NAMES[cell.core.state]} cell has no live object")
+        return live_object(cell)
 
     cdef void reweigh(self, Cell cell) noexcept:
         """Estimate a live value's size again: it may have grown in place."""
@@ -242,7 +298,8 @@ cdef class Ledger:
     def arrive(self, Cell cell, tuple origin, object value, bint insist=False):
         """Install a value read from `origin` (of whereabouts) and return the object that the entry now has.
 
-        Not installed: an immutable value that is read for the first time in its tier, unless `insist`. AGAIN is returned if
+        Not installed: a string, bytes or number that is read for the first time in its tier, unless `insist`. (Of other
+        immutable values a program may keep a weak reference, and see that it got a copy.) AGAIN is returned if
         the entry has moved or changed since `origin`: what was read may be stale, and an edit of it would be lost.
         """
         cdef bint returning
@@ -258,7 +315,7 @@ cdef class Ledger:
         elif cell.core.state != SA_COLD or <size_t>cell.core.payload != <size_t>origin[1]:
             return AGAIN
         sa_cell_hit(&cell.core, self.epoch)
-        if cell.core.flat and cell.core.frequency < 2 and not insist:
+        if cell.core.frequency < 2 and not insist and type(value) in (str, bytes, int, float, complex):
             return value
         returning = cell.core.state == SA_WARM or cell.core.frequency >= 2
         self.promotions += 1
@@ -276,6 +333,7 @@ cdef class Ledger:
         sa_policy_remove(&self.policy, &cell.core)
         sa_policy_admit(&self.policy, &cell.core, returning)
         self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        self.bury()
         return value
 
     def warm_up(self, Cell cell, tuple origin, bytes frame):
@@ -288,6 +346,7 @@ cdef class Ledger:
         self.move(cell, SA_WARM, "prefetch")
         sa_policy_push(&self.policy, &cell.core, SA_QUEUE_WARM)
         self.recharge(cell, frame_memory_bytes(len(frame)))
+        self.bury()
         return True
 
     def relocate(self, Cell cell, unsigned long long place, unsigned long long new_place):
@@ -315,9 +374,14 @@ cdef class Ledger:
         return self.used
 
     @property
+    def counted_bytes(self):
+        """Bytes that are known to be used: used_bytes without the slack."""
+        return self.used - self.slack_bytes
+
+    @property
     def value_bytes_allowed(self):
-        """Bytes that values and frames may take: what the limit leaves beside keys, cells and buffers."""
-        return max(0, self.used - self.budget_.excess(0) - self.entry_bytes - self.buffer_bytes)
+        """Bytes that values and frames may take: what the limit leaves beside keys, cells, buffers and slack."""
+        return max(0, self.used - self.budget_.excess(0) - self.entry_bytes - self.buffer_bytes - self.slack_bytes)
 
     @property
     def warm_bytes(self):
@@ -333,9 +397,12 @@ cdef class Ledger:
     def ignores_aliases(self, bint value):
         self.copy_mode = value
 
-    def watch(self, release, bint moves):
-        """Set who hears of dead frames on disk, and whether moves are recorded for take_moves."""
-        self.release = release
+    def serve(self, release, loader):
+        """Set who hears of dead frames on disk (place, frame_bytes), and a weak reference to who loads a stray cell."""
+        self.release, self.loader = release, loader
+
+    def watch(self, bint moves):
+        """Set whether moves are recorded for take_moves."""
         self.moves = ([] if self.moves is None else self.moves) if moves else None
 
     def take_moves(self):
@@ -344,20 +411,22 @@ cdef class Ledger:
         if not moves:
             return []
         self.moves = []
-        return moves
+        return list(zip(moves[0::4], moves[1::4], moves[2::4], moves[3::4]))
 
     def keep(self, Cell cell not None, bint kept):
         """Pin or unpin a live entry for the user."""
         if cell.core.kept == kept or cell.core.state == SA_DETACHED:
             return
         self.live(cell)
+        if cell.core.state == SA_BACKED:
+            self.unback(cell)
         cell.core.kept = kept
-        self.reasons.pop(<size_t><PyObject *>cell, None)
-        sa_policy_remove(&self.policy, &cell.core)
+        self.unqueue(cell)
         if kept:
             sa_policy_push(&self.policy, &cell.core, SA_QUEUE_KEPT)
         else:
             sa_policy_admit(&self.policy, &cell.core, True)
+        self.bury()
 
     # heat -----------------------------------------------------------------------------------------------------------
 
@@ -385,3 +454,31 @@ cdef class Ledger:
         sa_policy_detach_all(&self.policy)
         self.budget_.charge(-self.used)
         self.used = 0
+
+
+def value_of_stray(Cell cell not None):
+    """The value of a cell that C code took out of its dict, wherever it is.
+
+    Cost: a warm cell is found by walking its queue. `defaultdict(...) == thermal_dict` ends here, since CPython then compares
+    the two underlying dicts and never asks ours.
+    """
+    cdef size_t address
+    if cell.core.state <= SA_DEPARTING:
+        return live_object(cell)
+    if cell.core.state == SA_DETACHED:
+        return <object>cell.core.payload if cell.core.payload is not NULL else None
+    if cell.core.state == SA_COLD:
+        address = <size_t>cell.core.ledger
+    else:
+        address = <size_t>sa_policy_of_slow(&cell.core) - policy_offset
+    if address not in live_ledgers:
+        raise SystemError("the dict of this cell is gone")
+    return (<Ledger><object><PyObject *>address).loader()(cell, "(unknown)")
+
+
+cdef size_t offset_of_policy(Ledger probe):
+    return (<char *>&probe.policy) - (<char *><PyObject *>probe)
+
+
+cdef size_t policy_offset = offset_of_policy(Ledger.__new__(Ledger, Budget.__new__(Budget, 0), default_scale()))
+set_resolver(value_of_stray)

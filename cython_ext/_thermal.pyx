@@ -29,6 +29,7 @@ from spectral_alloc._cell cimport Backed, Budget, Cell
 from spectral_alloc._ledger cimport Ledger
 
 from spectral_alloc import _closure
+from spectral_alloc._cell import EntryGoneError
 from spectral_alloc.heat import default_scale
 
 cdef extern from "dict_core.h":
@@ -57,6 +58,7 @@ cdef inline bint is_cell(PyObject *found) noexcept:
     return sa_is_type(found, <PyTypeObject *>Cell)
 
 
+@cython.auto_pickle(False)  # dict's own protocol: Cython's would refuse the attributes of a subclass
 cdef class DictCore(dict):
     """The compiled base of ThermalDict: use that."""
 
@@ -72,8 +74,8 @@ cdef class DictCore(dict):
     def __init__(self, *args, **named):
         if len(args) > 1:
             raise TypeError(f"{type(self).__name__} expected at most 1 argument, got {len(args)}")
-        if args or named:
-            self.update(*args, **named)
+        # Not update(): a subclass may have its own, which dict's constructor would not call either.
+        self.fill(args[0] if args else (), named)
 
     # reading --------------------------------------------------------------------------------------------------------
 
@@ -91,7 +93,10 @@ cdef class DictCore(dict):
                 return value
         if found is NULL:
             return self.missing_slow(key)
-        return self.value_slow(key, <object>found)
+        try:
+            return self.value_slow(key, <object>found)
+        except EntryGoneError:
+            return self[key]
 
     def get(self, key, default=None, /):
         """Return the value for key if key is in the dictionary, else default."""
@@ -108,7 +113,10 @@ cdef class DictCore(dict):
                 if self.ledger.countdown <= 0:
                     self.tick_slow(<Cell>found)
                 return value
-        return self.value_slow(key, <object>found)
+        try:
+            return self.value_slow(key, <object>found)
+        except EntryGoneError:
+            return self.get(key, default)
 
     def __contains__(self, key):
         # dict publishes this one as a method, which would give subclasses written in Python a slow slot.
@@ -192,13 +200,20 @@ cdef class DictCore(dict):
         else:
             PyDict_SetItem(self, key, spare)
             self.enter(spare, key, value)
+        return self.after_write()
+
+    cdef int after_write(self) except -1:
+        self.count_write()
+        if self.ledger.budget_.excess(0) > 0:
+            self.relieve_slow()
+        return 0
+
+    cdef int count_write(self) except -1:
         self.write_countdown -= 1
         if self.write_countdown <= 0:
             self.write_countdown = WRITES_PER_TICK
             self.sweep(SWEEP_CELLS)
             self.pulse_slow()
-        if ledger.budget_.excess(0) > 0:
-            self.relieve_slow()
         return 0
 
     cdef int enter(self, Cell cell, key, value) except -1:
@@ -217,18 +232,24 @@ cdef class DictCore(dict):
 
     def setdefault(self, key, default=None, /):
         """Insert key with a value of default if key is not in the dictionary; return the value for key."""
-        cdef PyObject *found = PyDict_GetItemWithError(self, key)
-        if found is not NULL:
-            return self.value_slow(key, <object>found)
-        self.store(key, default)
+        cdef Cell spare = Cell.__new__(Cell)
+        cdef PyObject *found = PyDict_SetDefault(self, key, spare)
+        if found != <PyObject *>spare:
+            try:
+                return self.value_slow(key, <object>found)
+            except EntryGoneError:
+                return self.setdefault(key, default)
+        self.enter(spare, key, default)
+        self.after_write()
         return default
 
     def __delitem__(self, key):
-        cdef object dropped = sa_dict_pop_or_none(self, key)
+        cdef object dropped = sa_dict_pop_or_none(self, key)  # foreign code runs before the removal, none until forget
         if dropped is None:
             raise KeyError(key)
         if type(dropped) is Cell:
             self.ledger.forget(<Cell>dropped, closure_api.size_key(<PyObject *>key))
+        self.count_write()
 
     def pop(self, key, /, *default):
         """Remove key and return its value; without the key return default if given, else raise KeyError."""
@@ -237,8 +258,11 @@ cdef class DictCore(dict):
             raise TypeError(f"pop expected at most 2 arguments, got {len(default) + 1}")
         found = PyDict_GetItemWithError(self, key)
         if found is not NULL:
-            # Loaded before it is removed: a damaged frame must raise and leave the entry where it is.
-            held = self.peek(key, <object>found)
+            try:
+                # Loaded before it is removed: a damaged frame must raise and leave the entry where it is.
+                held = self.peek(key, <object>found)
+            except EntryGoneError:
+                pass
             value = self.take(key)
             if value is not MISSING:
                 return value
@@ -248,13 +272,20 @@ cdef class DictCore(dict):
 
     cdef object take(self, key):
         """Remove `key` and return its value, or MISSING."""
-        cdef object taken = sa_dict_pop_or_none(self, key)
-        if taken is None:
-            return MISSING
-        value = self.peek(key, taken)
-        if type(taken) is Cell:
-            self.ledger.forget(<Cell>taken, closure_api.size_key(<PyObject *>key))
-        return value
+        cdef object taken
+        self.removing += 1
+        try:
+            taken = sa_dict_pop_or_none(self, key)
+            if taken is None:
+                return MISSING
+            if type(taken) is not Cell:
+                return taken
+            try:
+                return self.peek(key, taken)
+            finally:
+                self.ledger.forget(<Cell>taken, closure_api.size_key(<PyObject *>key))
+        finally:
+            self.removing -= 1
 
     def popitem(self):
         """Remove and return the last inserted (key, value) pair; KeyError if the dictionary is empty."""
@@ -271,17 +302,30 @@ cdef class DictCore(dict):
         cdef PyObject *found
         cdef Py_ssize_t position = 0
         cdef long long before = self.ledger.used
-        while PyDict_Next(self, &position, &key, &found):
-            if is_cell(found) and (<Cell>found).core.state != SA_DETACHED:
-                self.ledger.forget(<Cell>found, closure_api.size_key(key))
+        cdef list keys = [], cells = []
+        self.removing += 1
+        try:
+            # Out of the dict first: forgetting runs Python code, and no other thread may meet a cell that is forgotten.
+            while PyDict_Next(self, &position, &key, &found):
+                if is_cell(found):
+                    keys.append(<object>key)
+                    cells.append(<object>found)
+            PyDict_Clear(self)
+            while cells:
+                last_key = keys.pop()
+                self.ledger.forget(<Cell>cells.pop(), closure_api.size_key(<PyObject *>last_key))
+        finally:
+            self.removing -= 1
         self.weigh_table()
-        PyDict_Clear(self)
-        self.weigh_table()
+        self.ledger.charge_slack(0)
         if self.tiers is not None:
             self.tiers.trim(before - self.ledger.used)
 
     def update(self, other=(), /, **named):
         """Update from a mapping or an iterable of pairs, then from keyword arguments."""
+        self.fill(other, named)
+
+    cdef int fill(self, other, dict named) except -1:
         if type(other) is dict:
             for key, value in other.items():
                 self.store(key, value)
@@ -292,6 +336,7 @@ cdef class DictCore(dict):
             self.update_pairs_slow(other)
         for key, value in named.items():
             self.store(key, value)
+        return 0
 
     cdef int update_pairs_slow(self, pairs) except -1:
         cdef Py_ssize_t index = 0
@@ -314,13 +359,6 @@ cdef class DictCore(dict):
     def __iter__(self):
         # Overridden so that C code (dict(d), {**d}) does not take the short cut that would copy cells.
         return sa_dict_iterator(self)
-
-    def _iterate(self, bint pairs, bint backwards):
-        cdef ValueIterator iterator = ValueIterator.__new__(ValueIterator)
-        raw = dict_items(self)
-        iterator.core, iterator.pairs = self, pairs
-        iterator.raw = reversed(raw) if backwards else iter(raw)
-        return iterator
 
     # maintenance ------------------------------------------------------------------------------------------------------
 
@@ -365,9 +403,11 @@ cdef class DictCore(dict):
 
     cdef int relieve_slow(self) except -1:
         """The ledger is above its limit: let values leave."""
-        if PyDict_Size(self) < self.ledger.entry_count:
+        if PyDict_Size(self) < self.ledger.entry_count and self.removing == 0:
             self.recount_slow()
-        self.tiers_slow().relieve()
+        self._relieve_larger()
+        if self.ledger.budget_.excess(0) > 0:
+            self.tiers_slow().relieve()
         if self.ledger.budget_.excess(0) > 0:
             self._relieve_others()
         if self.ledger.moves:
@@ -390,7 +430,7 @@ cdef class DictCore(dict):
 
     def _settle(self):
         """Let leave what can leave now; every method that reports numbers calls this first."""
-        if PyDict_Size(self) != self.ledger.entry_count:
+        if PyDict_Size(self) < self.ledger.entry_count and self.removing == 0:
             self.recount_slow()
         if self.ledger.budget_.excess(0) > 0:
             self.relieve_slow()
@@ -435,34 +475,6 @@ cdef class DictCore(dict):
     def _has_tiers(self):
         """Has anything had to move yet?"""
         return self.tiers is not None
-
-
-@cython.final
-cdef class ValueIterator:
-    """Iterates over values or pairs; the underlying dict's own iterator notices changes of size."""
-    cdef DictCore core
-    cdef object raw
-    cdef bint pairs
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        cdef tuple pair = next(self.raw)
-        value = self.core.peek(pair[0], pair[1])
-        return (pair[0], value) if self.pairs else value
-
-    def __length_hint__(self):
-        return self.raw.__length_hint__()
-
-    def __reduce__(self):
-        cdef list rest = [(key, self.core.peek(key, found)) for key, found in _copy_iterator(self.raw)]
-        return iter, (rest if self.pairs else [value for key, value in rest],)
-
-
-def _copy_iterator(raw):
-    """The pairs that a raw iterator has still to give, without moving it."""
-    return raw.__reduce__()[1][0]
 
 
 # Cells are not tracked by the garbage collector: the dict visits the values in their stead.

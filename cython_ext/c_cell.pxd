@@ -14,6 +14,7 @@ cdef extern from "cell.h" nogil:
     ctypedef struct sa_cell:
         void *payload
         uint64_t frame_bytes "at.cold.frame_bytes"
+        void *ledger "at.cold.ledger"
         uint32_t charge
         uint32_t state
         uint32_t queue

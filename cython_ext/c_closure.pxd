@@ -15,6 +15,7 @@ cdef extern from "closure.h":
         SA_HAS_BUFFERS
         SA_CYCLIC
         SA_RAN_PYTHON
+        SA_ODD_SETS
 
     ctypedef struct sa_verdict:
         int32_t status

@@ -33,4 +33,5 @@ cdef extern from "policy.h" nogil:
     sa_cell *sa_policy_oldest(const sa_policy *policy, unsigned queue)
     void sa_policy_resum(sa_policy *policy, unsigned queue)
     void sa_policy_detach_all(sa_policy *policy)
+    sa_policy *sa_policy_of_slow(const sa_cell *cell)
     const char *sa_policy_check(const sa_policy *policy)

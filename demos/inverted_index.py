@@ -1,7 +1,7 @@
-"""An inverted index larger than its memory limit: word -> file -> lines, over every Python source file of this interpreter.
+"""An inverted index larger than its memory limit: word -> file -> lines, over every Python source of this interpreter.
 
-Builds the index twice, each time in a process of its own: in a ThermalDict that may use 48 MB, and in a plain dict. Compares
-every entry of the two by a digest over the sorted items, and prints time and peak memory of both.
+Builds the index twice, each time in a process of its own: in a ThermalDict that may use 48 MB, and in a plain dict.
+Compares every entry of the two by a digest over the sorted items, and prints time and peak memory of both.
 """
 
 import hashlib

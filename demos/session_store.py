@@ -1,4 +1,4 @@
-"""A session store: many idle sessions, a few busy ones, one memory limit, edits wherever the session happens to live."""
+"""A session store: many idle sessions, a few busy ones, one limit, edits wherever the session happens to live."""
 
 import random
 import time
@@ -15,7 +15,7 @@ def new_session(number: int, chance: random.Random) -> dict:
         "created": 1_700_000_000 + number,
         "cart": [],
         "seen": {chance.randrange(1_000_000) for _ in range(6)},
-        "profile": {"name": f"User {number}", "language": chance.choice("de en fr it".split()), "notes": "x" * 300},
+        "profile": {"name": f"User {number}", "language": chance.choice(["de", "en", "fr", "it"]), "notes": "x" * 300},
         "hits": 0,
     }
 

@@ -15,9 +15,10 @@ cdef class Ledger:
     cdef sa_policy policy
     cdef sa_closure *walker
     cdef Budget budget_
-    cdef long long used          # queues + entries + buffers
+    cdef long long used          # queues + entries + buffers + slack
     cdef long long entry_bytes   # keys, cells and the dict's own table
     cdef long long buffer_bytes  # dictionaries and other shared memory of this container
+    cdef long long slack_bytes   # share of the memory that the allocator holds and cannot use
     cdef long long entry_count   # cells that are entries, in whatever state
     cdef long long cold_count
     cdef long long held_debt     # objects walked in vain, to be worked off before the next retry
@@ -29,9 +30,11 @@ cdef class Ledger:
     cdef bint copy_mode          # aliasing="copy": what the program holds does not keep a value from leaving
     cdef bint gone               # the dict is being deallocated or closed
     cdef long long hits_hot, hits_warm, hits_cold, promotions, demotions, spills, migrations, examined
+    cdef object loader           # weak reference to tiers.load, for stray cells
     cdef object release          # callable(place, frame_bytes): a frame on disk is dead
+    cdef list graves             # place, frame_bytes, place, ...: dead frames the store has not heard of yet
     cdef dict reasons            # address of a pinned cell -> why it is pinned
-    cdef list moves              # (cell, from, to, cause) when somebody watches, else None
+    cdef list moves              # cell, from, to, cause, cell, ... when somebody watches, else None
     cdef object scale            # HeatScale, keeps the two tables alive
     cdef const uint8_t *band_of_count
     cdef const unsigned short *stay_from
@@ -45,7 +48,12 @@ cdef class Ledger:
     cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept
     cdef int enter(self, Cell cell, object value, long long key_bytes) except -1
     cdef object replace(self, Cell cell, object value)
+    cdef object replace_slow(self, Cell cell, object value)
+    cdef void unqueue(self, Cell cell) noexcept
     cdef object drop_payload(self, Cell cell)
+    cdef int dig(self, unsigned long long place, unsigned long long frame_bytes) except -1
+    cdef int bury(self) except -1
+    cdef int unback(self, Cell cell) except -1
     cdef int forget(self, Cell cell, long long key_bytes) except -1
     cdef object live(self, Cell cell)
     cdef void reweigh(self, Cell cell) noexcept

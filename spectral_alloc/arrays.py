@@ -1,9 +1,9 @@
 """numpy arrays to bytes and back, exactly: owners as owners, views as views of the same memory.
 
-An *owner* has its own memory, in which its items lie densely in some order of axes (C order, Fortran order, or any
-other that numpy chose). A *view* shows a part of an owner: it is written as an offset and strides into that
-owner, which is written once however many views show it. Nothing else reaches this module: the walk pins arrays that
-hold objects, carry metadata, are subclasses, or show memory that no array owns.
+An *owner* has its own memory, in which its items lie densely in some order of axes (C order, Fortran order,
+or any other that numpy chose). A *view* shows a part of an owner: it is written as an offset and strides
+into that owner, which is written once however many views show it. Nothing else reaches this module: the walk
+pins arrays that hold objects, carry metadata, are subclasses, or show memory that no array owns.
 """
 
 import pickle
@@ -39,7 +39,9 @@ def _flat_bytes(owner: Any) -> Any:
     axes = _axes_by_stride(owner)
     dense = owner if axes is None else owner.transpose(axes)
     if not dense.flags.c_contiguous:
-        raise pickle.PicklingError(f"array with shape {owner.shape} and strides {owner.strides} has gaps in its memory")
+        raise pickle.PicklingError(
+            f"array with shape {owner.shape} and strides {owner.strides} has gaps in its memory"
+        )
     return dense.reshape(-1).view(np.uint8)
 
 
@@ -50,7 +52,9 @@ def _empty_owner(dtype: Any, shape: tuple[int, ...], axes: tuple[int, ...] | Non
     return np.empty_like(dense.transpose(np.argsort(axes)), order="K", subok=False)
 
 
-def made_owner(dtype: Any, shape: tuple[int, ...], axes: tuple[int, ...] | None, writeable: bool, data: Any) -> Any:
+def made_owner(
+    dtype: Any, shape: tuple[int, ...], axes: tuple[int, ...] | None, writeable: bool, data: Any
+) -> Any:
     """An array with memory of its own, filled with a copy of `data`."""
     owner = _empty_owner(dtype, shape, axes)
     if owner.nbytes:
@@ -84,15 +88,26 @@ def _is_same_view(first: Any, second: Any) -> bool:
 
 
 def _reduce_view(view: Any) -> tuple[Any, ...]:
+    if type(view.base) is not np.ndarray or view.base.base is not None:
+        raise pickle.PicklingError(
+            f"array view of memory that {type(view.base).__qualname__} owns cannot be made again"
+        )
     arguments = (
-        view.base, view.dtype, view.shape, view.strides, _address(view) - _address(view.base), view.flags.writeable
-    )  # fmt: skip
+        view.base,
+        view.dtype,
+        view.shape,
+        view.strides,
+        _address(view) - _address(view.base),
+        view.flags.writeable,
+    )
     try:
         faithful = _is_same_view(made_view(*arguments), view)  # a rehearsal: it must not fail later
     except (ValueError, TypeError):
         faithful = False
     if not faithful:
-        raise pickle.PicklingError(f"array view with shape {view.shape} and strides {view.strides} cannot be made again")
+        raise pickle.PicklingError(
+            f"array view with shape {view.shape} and strides {view.strides} cannot be made again"
+        )
     return made_view, arguments
 
 
@@ -105,7 +120,9 @@ def reduce_ndarray(pickler: _Pickler, array: Any) -> tuple[Any, ...]:
         return _reduce_view(array)
     axes = _axes_by_stride(array)
     if _empty_owner(array.dtype, array.shape, axes).strides != array.strides:
-        raise pickle.PicklingError(f"array with shape {array.shape} and strides {array.strides} cannot be made again")
+        raise pickle.PicklingError(
+            f"array with shape {array.shape} and strides {array.strides} cannot be made again"
+        )
     data = _flat_bytes(array)
     if array.nbytes >= BUFFER_BYTES:
         part = pickler.buffer(data, _shuffle_bytes(array.dtype))
@@ -123,4 +140,6 @@ def _shuffle_bytes(dtype: Any) -> int:
 
 def is_written_by_value(dtype: Any) -> bool:
     """Whether a dtype is made anew for each array that uses it, so that its identity says nothing."""
-    return dtype.kind in _PARAMETRIC_KINDS
+    if dtype.kind == "V":
+        return False  # its field names can be changed, so the object itself has to come back
+    return dtype.kind in _PARAMETRIC_KINDS or dtype is not np.dtype(dtype.str)

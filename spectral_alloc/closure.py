@@ -1,13 +1,11 @@
 """Which values may leave HOT: the rule of each type, and the walk that applies it.
 
-A value is *closed* when nobody outside its own entry can reach anything mutable in its object graph. The walk itself
-is in C (``core/closure.h``); this module decides, once per type, how a type is walked and whether its instances can be
-serialised faithfully. ``docs/closure.md`` has the whole table.
+A value is *closed* when nobody outside its own entry can reach anything mutable in its object graph. The
+walk itself is in C (``core/closure.h``); this module decides, once per type, how a type is walked and
+whether its instances can be serialised faithfully. ``docs/closure.md`` has the whole table.
 """
 
 import collections
-import copyreg
-import dataclasses
 import datetime
 import decimal
 import enum
@@ -27,7 +25,6 @@ from typing import Any, Final, NamedTuple
 from spectral_alloc import _closure, trust
 from spectral_alloc._closure import (
     BODY_ARRAY,
-    BODY_BASE,
     BODY_BUILTIN,
     BODY_BYTEARRAY,
     BODY_DATETIME,
@@ -44,7 +41,6 @@ from spectral_alloc._closure import (
     BODY_SHARED,
     BODY_TRAVERSE,
     BODY_TUPLE,
-    HASH_FIELDS,
     HASH_IDENTITY,
     HASH_KEY_ONLY,
     HASH_MEMBERS,
@@ -54,6 +50,19 @@ from spectral_alloc._closure import (
     RULE_OWN_REDUCER,
     RULE_PLAIN,
     RULE_VALUE,
+)
+from spectral_alloc.classes import (
+    ABSTRACT,
+    GENERIC_BASES,
+    HAVE_GC,
+    HEAP_TYPE,
+    NATIVE_BODIES,
+    attribute_of_class,
+    full_name,
+    has_copyreg_reducer,
+    hash_kind,
+    native_base,
+    state_method,
 )
 
 __all__ = ["CLOSED", "HELD", "PINNED", "Verdict", "classify", "examine", "register_type", "registered"]
@@ -67,12 +76,13 @@ PLAIN: Final = 2
 HAS_BUFFERS: Final = 4
 CYCLIC: Final = 8
 RAN_PYTHON: Final = 16
+ODD_SETS: Final = 32
 
 Rule = tuple[int, int, int, str | None] | tuple[int, int, int, str | None, int]
 
 
 class Verdict(NamedTuple):
-    """What a walk found: status and flags are the constants of this module, bytes what dropping the value frees."""
+    """What a walk found; status and flags are constants of this module, bytes is what a drop would free."""
 
     status: int
     flags: int
@@ -90,7 +100,8 @@ _PLAIN_LEAF: Final[Rule] = (BODY_LEAF, RULE_VALUE | RULE_PLAIN, HASH_STABLE, Non
 _OPAQUE_LEAF: Final[Rule] = (BODY_LEAF, RULE_VALUE | RULE_OPAQUE, HASH_STABLE, None)
 _SHARED: Final[Rule] = (BODY_SHARED, RULE_VALUE, HASH_STABLE, None)
 
-# Types whose rule does not depend on how their class is written: all are known exactly, none is a user's class.
+# Types whose rule does not depend on how their class is written: all are known exactly, none is a user's
+# class.
 _EXACT: Final[dict[type, Rule]] = {
     str: _PLAIN_LEAF,
     bytes: _PLAIN_LEAF,
@@ -149,56 +160,19 @@ _REFUSED: Final[dict[type, str]] = {
     types.FrameType: "frame objects cannot be serialised",
     types.TracebackType: "traceback objects cannot be serialised",
     types.CellType: "closure cells cannot be serialised",
-    types.MappingProxyType: "mappingproxy objects cannot be serialised: they show a dict held by somebody else",
-    memoryview: "memoryview objects cannot be serialised: they show memory held by somebody else",
+    types.MappingProxyType: "mappingproxy objects cannot be serialised: they show somebody else's dict",
+    memoryview: "memoryview objects cannot be serialised: they show somebody else's memory",
     staticmethod: "staticmethod objects cannot be serialised",
     classmethod: "classmethod objects cannot be serialised",
     property: "property objects cannot be serialised",
 }
 
-# Methods by which a class says that its state is not just its attributes and slots.
-_STATE_METHODS: Final = (
-    "__reduce__",
-    "__reduce_ex__",
-    "__getstate__",
-    "__setstate__",
-    "__getnewargs__",
-    "__getnewargs_ex__",
-    "__new__",
-    "__del__",
-    "__class__",
-)
-
-# What of these the standard library writes by itself into ordinary classes, without any state behind it.
-_GENERATED_METHODS: Final = frozenset(
-    getattr(dataclasses, name) for name in ("_dataclass_getstate", "_dataclass_setstate") if hasattr(dataclasses, name)
-)
-
-# Native bases over which ordinary classes are supported.
-_NATIVE_BODIES: Final[dict[type, tuple[int, int]]] = {
-    object: (BODY_OBJECT, HASH_IDENTITY),
-    list: (BODY_LIST, HASH_NONE),
-    dict: (BODY_DICT, HASH_NONE),
-    set: (BODY_SET, HASH_NONE),
-    frozenset: (BODY_SET, HASH_MEMBERS),
-    tuple: (BODY_TUPLE, HASH_MEMBERS),
-    str: (BODY_BASE, HASH_STABLE),
-    bytes: (BODY_BASE, HASH_STABLE),
-    int: (BODY_BASE, HASH_STABLE),
-    float: (BODY_BASE, HASH_STABLE),
-}
-
-# Bases whose own code does not count as the class's: they add methods, not state.
-_TRANSPARENT_BASES: Final = frozenset({collections.Counter})
-
-_GENERIC_BASES: Final = (typing.Generic, typing.Protocol)  # Generic is written in C since 3.12
-
 # Forms of annotations: made once, kept by the modules that use them.
 _TYPING_FORMS: Final = frozenset(
-    type(form)
+    id(type(form))
     for form in (
         typing.Any,
-        typing.Optional[int],
+        typing.Optional[int],  # noqa: UP045 - as for List
         typing.List[int],  # noqa: UP006 - the object that this old spelling makes is what is meant
         typing.Callable[[int], int],
         typing.TypeVar("_T"),
@@ -206,100 +180,29 @@ _TYPING_FORMS: Final = frozenset(
 )
 
 
-# ---- classes made by class statements ----
-
-_HEAP_TYPE: Final = 1 << 9
-_HAVE_GC: Final = 1 << 14
-_ABSTRACT: Final = 1 << 20
-
-
-def _native_base(cls: type) -> type:
-    """The base whose C struct the instances have: the first in the order of bases that no class statement made."""
-    for base in cls.__mro__:
-        if base is not object and (base in _NATIVE_BODIES or not base.__flags__ & _HEAP_TYPE):
-            return base
-    return object
-
-
-def _is_named_tuple(cls: type) -> bool:
-    """Whether collections.namedtuple or typing.NamedTuple wrote the constructor of this class."""
-    new = vars(cls).get("__new__")
-    new = new.__func__ if isinstance(new, staticmethod) else new
-    return isinstance(new, types.FunctionType) and new.__globals__.get("__name__", "").startswith("namedtuple_")
-
-
-def _state_method(cls: type, native: type) -> str | None:
-    """`Class.method` of the first method that handles hidden state, None when there is none."""
-    for base in cls.__mro__:
-        if base is native or base is object or base in _TRANSPARENT_BASES or base in _GENERIC_BASES:
-            continue
-        for name in _STATE_METHODS:
-            method = vars(base).get(name)
-            if method is None or (isinstance(method, types.FunctionType) and method in _GENERATED_METHODS):
-                continue
-            if name in ("__new__", "__getnewargs__") and _is_named_tuple(base):
-                continue
-            return f"{base.__qualname__}.{name}"
-    return None
-
-
-def _attribute_of_class(cls: type, name: str) -> object:
-    for base in cls.__mro__:
-        if name in vars(base):
-            return vars(base)[name]
-    return None
-
-
-def _hash_is_generated(cls: type) -> bool:
-    """Whether dataclass(frozen=True) wrote __hash__ and __eq__ of this very class from its fields."""
-    parameters = vars(cls).get("__dataclass_params__")
-    method = vars(cls).get("__hash__")
-    equal = vars(cls).get("__eq__")
-    if parameters is None or not (parameters.frozen and parameters.eq):
-        return False
-    if not isinstance(method, types.FunctionType) or not isinstance(equal, types.FunctionType):
-        return False
-    names = [f.name for f in dataclasses.fields(cls) if (f.compare if f.hash is None else f.hash)]
-    members = "".join(f"self.{name}," for name in names)
-    expected: dict[str, Any] = {}
-    exec(f"def __hash__(self):\n return hash(({members}))", expected)  # the very text that dataclasses compiles
-    code, own = expected["__hash__"].__code__, method.__code__
-    return (
-        (own.co_code, own.co_names, own.co_consts) == (code.co_code, code.co_names, code.co_consts)
-        and equal.__code__.co_filename == own.co_filename == "<string>"
-    )
-
-
-def _hash_kind(cls: type, native: type, native_kind: int) -> int:
-    method, equal = _attribute_of_class(cls, "__hash__"), _attribute_of_class(cls, "__eq__")
-    if method is vars(native).get("__hash__") and equal is vars(native).get("__eq__"):
-        return native_kind
-    return HASH_FIELDS if native is object and _hash_is_generated(cls) else HASH_NONE
-
-
 def _classify_class(cls: type) -> Rule:
     """The rule of a class that is not known by name."""
-    name = f"{cls.__module__}.{cls.__qualname__}"
-    native = _native_base(cls)
-    if native not in _NATIVE_BODIES:
+    name = full_name(cls)
+    native = native_base(cls)
+    if not any(native is known for known in NATIVE_BODIES):
         return _pin(f"{name} objects cannot be serialised: {native.__qualname__} keeps state in C")
     problem = _closure.layout_problem(cls, native)
     if problem is not None:
         return _pin(f"{name} objects cannot be serialised: the class {problem} (see register_type)")
-    method = _state_method(cls, native)
+    method = state_method(cls, native)
     if method is not None:
         return _pin(f"{name} objects cannot be serialised faithfully: {method} handles state of its own")
-    if cls in copyreg.dispatch_table:
+    if has_copyreg_reducer(cls):
         return _pin(f"{name} objects cannot be serialised faithfully: copyreg has a reducer for them")
-    if cls.__flags__ & _ABSTRACT:
+    if cls.__flags__ & ABSTRACT:
         return _pin(f"{name} objects cannot be made again: the class is abstract")
     if cls.__dictoffset__ != 0 and not _layouts.instances:
         return _pin(f"{name} objects cannot be walked: the attribute layout of this interpreter is not known")
-    body, native_kind = _NATIVE_BODIES[native]
+    body, native_kind = NATIVE_BODIES[native]
     if body == BODY_SET and not _layouts.sets:
         return _pin(f"{name} objects cannot be serialised: the set layout of this interpreter is not known")
     immutable = native in (tuple, frozenset) and cls.__dictoffset__ == 0
-    return body, RULE_VALUE if immutable else 0, _hash_kind(cls, native, native_kind), None
+    return body, RULE_VALUE if immutable else 0, hash_kind(cls, native, native_kind), None
 
 
 # ---- numpy, when the program uses it ----
@@ -313,13 +216,13 @@ def _classify_numpy(cls: type, numpy: types.ModuleType) -> Rule | None:
             return _pin(f"numpy {numpy.__version__} keeps arrays in a layout that is not known")
         return BODY_NDARRAY, 0, HASH_NONE, None
     if issubclass(cls, numpy.ndarray):
-        return _pin(f"{cls.__module__}.{cls.__qualname__} objects cannot be serialised: a subclass of numpy.ndarray")
+        return _pin(f"{full_name(cls)} objects cannot be serialised: a subclass of numpy.ndarray")
     if issubclass(cls, numpy.dtype):
         return _SHARED
     if not issubclass(cls, numpy.generic):
         return None
-    if cls.__flags__ & _HEAP_TYPE or issubclass(cls, (numpy.void, numpy.object_)):
-        return _pin(f"{cls.__module__}.{cls.__qualname__} scalars cannot be serialised")
+    if cls.__flags__ & HEAP_TYPE or issubclass(cls, (numpy.void, numpy.object_)):
+        return _pin(f"{full_name(cls)} scalars cannot be serialised")
     may_be_nan = (numpy.inexact, numpy.datetime64, numpy.timedelta64)
     checked_here = cls is numpy.float64  # a float, whose NaN the walk recognises
     kind = HASH_KEY_ONLY if issubclass(cls, may_be_nan) and not checked_here else HASH_STABLE
@@ -333,19 +236,27 @@ def classify(cls: type) -> Rule:
     """Decide how objects of exactly this type are walked.
 
     :param cls: any type.
-    :returns: (body, flags, hash kind, reason or None), codes of ``core/rules.h``.
+    :returns: (body, flags, hash kind, reason or None), codes of ``core/rules.h``. A class whose own code
+        fails while it is looked at is pinned with that error.
 
     Called by the walk once per type and version of the type. Cost: about 20 us. Thread: any, GIL held.
     """
-    found = _registered.get(cls)
+    try:
+        return _decide(cls)
+    except Exception as error:  # user code of a metaclass; even its text could raise
+        return _pin(f"a class could not be looked at: its own code raised {type(error).__name__}")
+
+
+def _decide(cls: type) -> Rule:
+    found = _registered.get(id(cls))
     if found is not None:
         return found.rule
-    rule = _EXACT.get(cls)
+    rule = _exact_rules.get(id(cls))
     if rule is not None:
         return rule
-    if cls in _REFUSED:
-        return _pin(_REFUSED[cls])
-    if issubclass(cls, type) or issubclass(cls, enum.Enum) or cls in _TYPING_FORMS:
+    if id(cls) in _refusals:
+        return _pin(_refusals[id(cls)])
+    if issubclass(cls, type) or issubclass(cls, enum.Enum) or id(cls) in _TYPING_FORMS:
         return _SHARED
     numpy = sys.modules.get("numpy")
     if numpy is not None and hasattr(numpy, "ndarray"):
@@ -356,11 +267,13 @@ def classify(cls: type) -> Rule:
 
 
 def examine(holder: list[Any] | dict[Any, Any], key: Any = 0) -> Verdict:
-    """Walk ``holder[key]`` and say whether it could leave, counting only the holder's own reference as the caller's.
+    """Walk ``holder[key]`` and say whether it could leave, counting only the holder's own reference as the
+    caller's.
 
     :param holder: list or dict whose slot is the only allowed outside reference to the value.
     :param key: index or key of the value.
-    :returns: status CLOSED, HELD or PINNED; bytes that dropping the value would free; the reason if it may not leave.
+    :returns: status CLOSED, HELD or PINNED; bytes that dropping the value would free; the reason if it may
+        not leave.
     :raises KeyError, IndexError: no such item.
 
     Cost: 20 ns when held, else about 10-25 ns per object. Thread: any, GIL held.
@@ -380,17 +293,18 @@ def examine(holder: list[Any] | dict[Any, Any], key: Any = 0) -> Verdict:
 class Registered(NamedTuple):
     """What register_type was told about a type."""
 
+    cls: type
     rule: Rule
     reduce: Callable[[Any], Any] | None
     restore: Callable[[Any], Any] | None
 
 
-_registered: dict[type, Registered] = {}
+_registered: dict[int, Registered] = {}  # by id: a metaclass could make its classes equal to others
 
 
 def registered(cls: type) -> Registered | None:
     """What register_type was told about exactly this type, None for all others."""
-    return _registered.get(cls)
+    return _registered.get(id(cls))
 
 
 def register_type(
@@ -412,9 +326,10 @@ def register_type(
     :raises TypeError: not a type, or the wrong combination of arguments.
     :raises ValueError: the type has a rule that cannot be replaced, or `size` is negative.
 
-    The references inside an object are found by the type's own ``tp_traverse`` (all of them must be reported there) or,
-    for a class made by a class statement, in its attributes and slots. A C type without garbage collection is
-    taken for a leaf that refers to nothing. `reduce` and `restore` run at demotion and promotion: they must be pure.
+    The references inside an object are found by the type's own ``tp_traverse`` (all of them must be reported
+    there) or, for a class made by a class statement, in its attributes and slots. A C type without garbage
+    collection is taken for a leaf that refers to nothing. `reduce` and `restore` run at demotion and
+    promotion: they must be pure.
     Cost: one dict entry; all rules are made again. Thread: any.
 
     >>> class Celsius:
@@ -426,50 +341,65 @@ def register_type(
     """
     if not isinstance(cls, type):
         raise TypeError(f"cls must be a type, not {cls!r}")
-    if cls in _EXACT or issubclass(cls, (type, enum.Enum)):
+    if id(cls) in _exact_rules or issubclass(cls, (type, enum.Enum)):
         raise ValueError(f"{cls.__qualname__} has a fixed rule that cannot be replaced")
     if atom == (reduce is not None) or (reduce is None) != (restore is None):
-        raise TypeError(f"register_type({cls.__qualname__}): give either atom=True, or both reduce and restore")
+        raise TypeError(
+            f"register_type({cls.__qualname__}): give either atom=True, or both reduce and restore"
+        )
     if reduce is not None and not (callable(reduce) and callable(restore)):
         raise TypeError(f"register_type({cls.__qualname__}): reduce and restore must be callable")
     if size is not None and size < 0:
         raise ValueError(f"register_type({cls.__qualname__}): size is {size}, but must be 0 bytes or more")
     rule = _atom_rule(cls) if atom else _own_reducer_rule(cls)
     try:
-        _registered[cls] = Registered((*rule[:4], size or 0), reduce, restore)
+        _registered[id(cls)] = Registered(cls, (*rule[:4], size or 0), reduce, restore)
     finally:
         _closure.forget_rules()
 
 
 def _atom_rule(cls: type) -> Rule:
-    if cls.__hash__ is None:
-        kind = HASH_NONE
-    else:
-        kind = HASH_IDENTITY if cls.__hash__ is object.__hash__ else HASH_STABLE
+    method = attribute_of_class(cls, "__hash__")
+    by_content = HASH_NONE if method is None else HASH_STABLE
+    kind = HASH_IDENTITY if method is vars(object)["__hash__"] else by_content
     return BODY_LEAF, RULE_VALUE | RULE_OPAQUE, kind, None
 
 
 def _own_reducer_rule(cls: type) -> Rule:
     """By its own layout when class statements made it, else by tp_traverse, else as a leaf."""
-    kind = HASH_IDENTITY if cls.__hash__ is object.__hash__ and cls.__eq__ is object.__eq__ else HASH_NONE
-    native = _native_base(cls)
-    if native in _NATIVE_BODIES and _closure.layout_problem(cls, native) is None and _layouts.instances:
-        return _NATIVE_BODIES[native][0], RULE_OWN_REDUCER, kind, None
-    if cls.__flags__ & _HAVE_GC:
+    kind = hash_kind(cls, object, HASH_IDENTITY)
+    native = native_base(cls)
+    if (
+        any(native is known for known in NATIVE_BODIES)
+        and _closure.layout_problem(cls, native) is None
+        and _layouts.instances
+    ):
+        return NATIVE_BODIES[native][0], RULE_OWN_REDUCER, kind, None
+    if cls.__flags__ & HAVE_GC:
         return BODY_TRAVERSE, RULE_OWN_REDUCER, kind, None
     return BODY_OBJECT, RULE_OWN_REDUCER, kind, None
 
 
-_closure.set_classifier(classify, _GENERIC_BASES, 0)
-_layouts = trust.Layouts(instances=True, sets=True)
+# Looked up by id: a metaclass could make its classes equal to any of these.
+_exact_rules = {id(known): rule for known, rule in _EXACT.items()}
+_refusals = {id(known): reason for known, reason in _REFUSED.items()}
+
+
+def _apply(layouts: trust.Layouts) -> None:
+    """Rules of the types whose private layout is or is not known."""
+    if not layouts.sets:
+        for known in (set, frozenset):
+            _exact_rules[id(known)] = _pin("sets cannot be serialised: the set layout is not known")
+    if layouts.arrays:
+        _exact_rules[id(array)] = (BODY_ARRAY, 0, HASH_NONE, None)
+    if layouts.defaultdicts:
+        _exact_rules[id(collections.defaultdict)] = (BODY_DEFAULT_DICT, 0, HASH_NONE, None)
+    if not layouts.decimals:
+        _exact_rules[id(decimal.Decimal)] = (BODY_LEAF, RULE_VALUE, HASH_KEY_ONLY, None)
+
+
+_closure.set_classifier(classify, GENERIC_BASES, 0)
+_layouts = trust.Layouts(instances=True, sets=True)  # while they are tested
 _layouts = trust.check_layouts()
-if not _layouts.sets:
-    for _type in (set, frozenset):
-        _EXACT[_type] = _pin("sets cannot be serialised: the set layout of this interpreter is not known")
-if _layouts.arrays:
-    _EXACT[array] = (BODY_ARRAY, 0, HASH_NONE, None)
-if _layouts.defaultdicts:
-    _EXACT[collections.defaultdict] = (BODY_DEFAULT_DICT, 0, HASH_NONE, None)
-if not _layouts.decimals:
-    _EXACT[decimal.Decimal] = (BODY_LEAF, RULE_VALUE, HASH_KEY_ONLY, None)
+_apply(_layouts)
 _closure.forget_rules()

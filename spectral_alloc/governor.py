@@ -1,7 +1,7 @@
 """The governor: one memory limit for the process, shared by all containers that have none of their own.
 
-Words: the *process budget* is what set_memory_limit sets; a *container* is a ThermalDict; a container with a memory limit of
-its own has a budget below the process budget once the caller has set one, and stands alone before that.
+Words: the *process budget* is what set_memory_limit sets; a *container* is a ThermalDict; a container with a memory
+limit of its own has a budget below the process budget once the caller has set one, and stands alone before that.
 
 Invariant: every live container is registered under a key that only its own finaliser removes.
 
@@ -11,8 +11,10 @@ Threads: any. Cost: a container registers once; a relief of the shared budget lo
 import itertools
 import os
 import weakref
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
+from spectral_alloc._arena import arena_bytes
 from spectral_alloc._cell import Budget
 from spectral_alloc.limits import available_memory_bytes
 from spectral_alloc.units import parse_bytes
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Governor", "get_memory_limit", "governor", "set_memory_limit"]
 
-UNLIMITED_BYTES = 1 << 62
+LARGER = 1.25  # times one's own bytes: from there another container gives way first
+SLACK_SECONDS = 0.02  # between two measurements
+SLACK_STEP = 0.5  # of the way to the measured slack
+SLACK_SHARE = 0.25  # of the containers' bytes: the most that is put down as slack
 
 
 class Governor:
@@ -32,9 +37,12 @@ class Governor:
     def __init__(self) -> None:
         self.writer = Writer()
         self._ids = itertools.count()
-        self._containers: dict[int, weakref.ref[ThermalDict]] = {}
+        self._containers: dict[int, weakref.ref[ThermalDict[Any, Any]]] = {}
         self._budget: Budget | None = None
         self._is_set = False
+        self._slack_bytes = 0.0
+        self._slack_seconds = 0.0
+        self._arena_base_bytes = arena_bytes()
 
     @property
     def budget(self) -> Budget:
@@ -58,7 +66,7 @@ class Governor:
         for container in self.containers():
             container._settle()
 
-    def register(self, container: "ThermalDict") -> "weakref.ref[ThermalDict]":
+    def register(self, container: "ThermalDict[Any, Any]") -> "weakref.ref[ThermalDict[Any, Any]]":
         """Enter a new container."""
         number = next(self._ids)
         containers = self._containers
@@ -66,20 +74,56 @@ class Governor:
         containers[number] = reference
         return reference
 
-    def containers(self) -> "list[ThermalDict]":
+    def containers(self) -> "list[ThermalDict[Any, Any]]":
         """All live containers, oldest first."""
         references = list(self._containers.values())
         return [container for reference in references if (container := reference()) is not None]
 
-    def relieve_others(self, container: "ThermalDict") -> None:
-        """Let the other containers of the same budget make room, the largest first."""
+    def relieve_larger(self, container: "ThermalDict[Any, Any]") -> None:
+        """Before a container gives way itself, let those give way that hold clearly more of the same budget."""
+        if len(self._containers) > 1:
+            self._relieve(container, container._ledger.used_bytes * LARGER)
+
+    def relieve_others(self, container: "ThermalDict[Any, Any]") -> None:
+        """After a container gave what it could, let the others of the same budget make room."""
+        if len(self._containers) > 1:
+            self._relieve(container, 0)
+
+    def _relieve(self, container: "ThermalDict[Any, Any]", above_bytes: float) -> None:
+        """Relieve those that share a budget with ``container`` and use more than so much, the largest first."""
         budget = container._ledger.budget
-        sharing = [other for other in self.containers() if other is not container and shares(other._ledger.budget, budget)]
+        others = [other for other in self.containers() if other is not container]
+        sharing = [
+            other
+            for other in others
+            if shares(other._ledger.budget, budget) and other._ledger.used_bytes > above_bytes
+        ]
         sharing.sort(key=lambda other: other._ledger.used_bytes, reverse=True)
         for other in sharing:
             if container._ledger.excess_bytes() <= 0:
                 return
             other._tiers.relieve()
+
+    def put_down_slack(self) -> None:
+        """Charge what CPython's arenas hold beyond the containers' own bytes to the containers, in proportion, slowly.
+
+        Arenas go back to the system only when they are empty, and keys that stay keep arenas of values that left.
+        Memory of the program itself is in the same arenas, so the slack is bounded by a part of what the containers
+        hold.
+        """
+        now = monotonic()
+        if now - self._slack_seconds < SLACK_SECONDS:
+            return
+        self._slack_seconds = now
+        ledgers = [container._ledger for container in self.containers()]
+        total = sum(ledger.counted_bytes for ledger in ledgers)
+        if total == 0:
+            self._arena_base_bytes = arena_bytes()
+        most = SLACK_SHARE * total
+        target = min(max(0, arena_bytes() - self._arena_base_bytes - total), most)
+        self._slack_bytes = min(self._slack_bytes + (target - self._slack_bytes) * SLACK_STEP, most)
+        for ledger in ledgers:
+            ledger.charge_slack(int(self._slack_bytes * ledger.counted_bytes / total) if total else 0)
 
     def after_fork_in_child(self) -> None:
         """The child has the same containers, but none of the parent's threads."""
@@ -100,7 +144,8 @@ os.register_at_fork(after_in_child=governor.after_fork_in_child)
 def set_memory_limit(limit: int | str | None) -> None:
     """Set the memory that all containers of this process may use together.
 
-    Parameters: ``limit`` (bytes, or text such as "1.5 GB" or "512 MiB"; None for the default, half of what the process may use).
+    Parameters: ``limit`` (bytes, or text such as "1.5 GB" or "512 MiB"; None for the default, half of what the process
+    may use).
     Raises: ValueError for a negative, absurd or unreadable limit, TypeError for another type; nothing has changed then.
     Cost: when the limit falls, what must leave leaves before this returns.
     Threads: safe.

@@ -1,7 +1,8 @@
 """Heat on the spectrum: how a decayed access count becomes a frequency, a band and a temperature.
 
-An entry that was accessed ``count`` times (decayed) has the frequency ``t = gamma_1 + 13.5 * log2(1 + count)``; its band is
-the zeta zero nearest to ``t``. The bands are wide where counts are small and noisy and narrow where they are large.
+An entry that was accessed ``count`` times (decayed) has the frequency ``t = gamma_1 + 13.5 * log2(1 + count)``; its
+band is the zeta zero nearest to ``t``. The bands are wide where counts are small and noisy and narrow where they are
+large.
 """
 
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ BAND_COUNT = 100
 class HeatScale:
     """Lookup tables from a count to a band, with the counts at which a band is left.
 
-    Attributes: ``gammas`` (frequency of each band), ``frequencies`` (of each count), ``band_of_count`` (65,536 bytes: the
-    nearest band), ``stay_from`` and ``stay_until`` (uint16 per band: an entry keeps its band while its count is between).
+    Attributes: ``gammas`` (frequency of each band), ``frequencies`` (of each count), ``band_of_count`` (65,536 bytes:
+    the nearest band), ``stay_from`` and ``stay_until`` (uint16 per band: an entry keeps its band while its count is
+    between).
     """
 
     gammas: tuple[float, ...]

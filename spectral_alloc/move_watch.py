@@ -26,15 +26,15 @@ class Move:
 class MoveWatch:
     """The callbacks of one container, and the keys of its cells while there is at least one callback.
 
-    Cost: a dict entry per key while somebody listens. Threads: callbacks run outside all locks, in the thread whose call
-    came next after the move.
+    Cost: a dict entry per key while somebody listens. Threads: callbacks run outside all locks, in the thread whose
+    call came next after the move.
     """
 
     def __init__(self) -> None:
         self.callbacks: list[Callable[[Move], None]] = []
         self._keys: dict[int, Any] = {}
 
-    def tell(self, core: "DictCore", moves: "list[tuple[Cell, str, str, str]]") -> None:
+    def tell(self, core: "DictCore[Any, Any]", moves: "list[tuple[Cell, str, str, str]]") -> None:
         """Call every callback with every move whose entry still exists."""
         if any(id(cell) not in self._keys for cell, *_ in moves):
             self._keys = {id(cell): key for key, cell in core._cells()}

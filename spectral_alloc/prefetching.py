@@ -8,7 +8,7 @@ __all__ = ["Prefetch"]
 
 
 class Prefetch:
-    """A prefetch that has run, or that runs in the background of an event loop: ``await`` it for the number of values moved.
+    """A prefetch that has run, or that runs beside an event loop: ``await`` it for the number of values moved.
 
     Threads: await it on the loop that it was made on.
     """

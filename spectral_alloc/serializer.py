@@ -1,8 +1,9 @@
 """Values to bytes and back, exactly: what comes back cannot be told from what left.
 
-Graphs of plain builtin types go straight through pickle's C code. All others go through a pickler that asks neither the
-classes nor copyreg how an object wants to be pickled, but writes what the object is: its class, attributes, slots
-and items. Classes, functions, enum members and the like are written by identity, through a table of this process.
+Graphs of plain builtin types go straight through pickle's C code. All others go through a pickler that asks
+neither the classes nor copyreg how an object wants to be pickled, but writes what the object is: its class,
+attributes, slots and items. Classes, functions, enum members and the like are written by identity, through a
+table of this process.
 """
 
 import collections
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 from spectral_alloc import _closure
 from spectral_alloc._closure import BUFFER_BYTES
-from spectral_alloc.closure import PLAIN, registered
+from spectral_alloc.closure import ODD_SETS, PLAIN, registered
 
 __all__ = ["BUFFER_BYTES", "dumps", "loads"]
 
@@ -32,16 +33,16 @@ def dumps(value: Any, flags: int = 0, *, portable: bool = False) -> tuple[list[B
 
     :param value: any value; only for closed ones is the result faithful.
     :param flags: flags of its verdict; with PLAIN the fast way is taken.
-    :param portable: write classes and functions by name, so that another process can read the result; by default by
-        identity, which only this process (or its forks) understands.
-    :returns: parts and item sizes in bytes, one for each part: ``parts[0]`` is the pickle stream, the others are the data of
-        arrays of at least BUFFER_BYTES. Parts of numpy arrays show the live array's memory: copy or compress them, and
-        let go of them, before the closedness of the value is checked again.
+    :param portable: write classes and functions by name, so that another process can read the result (there,
+        sets have another order); by default by identity, which only this process and its forks understand.
+    :returns: parts and item sizes in bytes, one for each part: ``parts[0]`` is the pickle stream, the others
+        are the data of arrays of at least BUFFER_BYTES. Parts of numpy arrays show the live array's memory:
+        copy or compress them, and let go of them, before the closedness of the value is checked again.
     :raises pickle.PicklingError: a part of the value cannot be serialised faithfully; the text says which.
     :raises RecursionError: nested too deeply.
 
-    Cost: raw pickle.dumps and 0.1 us for PLAIN; else about 1 us per instance. Thread: any; user code runs only for
-    types registered with a `reduce`.
+    Cost: raw pickle.dumps and 0.1 us for PLAIN; else about 1 us per instance. Thread: any; user code runs
+    only for types registered with a `reduce`.
 
     >>> parts, item_sizes = dumps({"a": [1, 2.5, None]})
     >>> loads(parts)
@@ -51,7 +52,7 @@ def dumps(value: Any, flags: int = 0, *, portable: bool = False) -> tuple[list[B
         return [pickle.dumps(value, _PROTOCOL)], [1]
     stream = io.BytesIO()
     pickler = _ExactPickler(stream, portable)
-    pickler.dump(value)
+    pickler.dump(_Arranged(value) if flags & ODD_SETS and not portable else value)
     return [stream.getvalue(), *(part.raw() for part in pickler.buffers)], [1, *pickler.item_sizes]
 
 
@@ -60,7 +61,8 @@ def loads(parts: Sequence[BytesLike]) -> Any:
 
     :param parts: what dumps returned, as any bytes-like objects; their memory is not kept.
     :returns: a new value.
-    :raises pickle.UnpicklingError, IndexError: the parts are not what dumps returned (check them before: pickle runs code).
+    :raises pickle.UnpicklingError, IndexError: the parts are not what dumps returned (check them before:
+        pickle runs code).
 
     Cost: as pickle.loads. Thread: any.
     """
@@ -84,7 +86,8 @@ def shared(number: int) -> Any:
 def _number_of(value: Any) -> int:
     number = _shared_numbers.get(id(value))
     if number is None:
-        # No lock, for a fork could copy it taken: of two threads here one number is used, the other stays unused.
+        # No lock, for a fork could copy it taken: of two threads here one number is used, the other stays
+        # unused.
         number = next(_numbers)
         _shared_objects[number] = value
         number = _shared_numbers.setdefault(id(value), number)
@@ -127,14 +130,15 @@ def _native_type(instance: Any) -> type:
     raise TypeError(f"{type(instance).__qualname__} has no items")
 
 
-def _fill_ordered(instance: Any, items: list[Any]) -> None:
-    for place in range(0, len(items), 2):
-        collections.OrderedDict.__setitem__(instance, items[place], items[place + 1])
+def _fill_ordered(instance: Any, items: tuple[list[Any], list[Any] | None]) -> None:
+    _closure.fill_dict(instance, items[0])
+    for key in items[1] or ():
+        collections.OrderedDict.move_to_end(instance, key)
 
 
-def _fill_default(instance: Any, items: tuple[Any, dict[Any, Any]]) -> None:
+def _fill_default(instance: Any, items: tuple[Any, list[Any]]) -> None:
     instance.default_factory = items[0]
-    dict.update(instance, items[1])
+    _closure.fill_dict(instance, items[1])
 
 
 _ITEM_FILLERS: Final[dict[type, Callable[[Any, Any], None]]] = {
@@ -142,7 +146,7 @@ _ITEM_FILLERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     collections.defaultdict: _fill_default,
     collections.deque: collections.deque.extend,
     list: list.extend,
-    dict: dict.update,
+    dict: _closure.fill_dict,
     set: set.update,
 }
 
@@ -164,7 +168,7 @@ def made_base(cls: Any, value: Any) -> Any:
 
 def made_deque(maxlen: int | None) -> Any:
     """An empty deque."""
-    return collections.deque((), maxlen)
+    return collections.deque(maxlen=maxlen)
 
 
 def made_array(typecode: str, data: BytesLike) -> Any:
@@ -182,11 +186,29 @@ def made_registered(cls: type, state: Any) -> Any:
     return entry.restore(state)
 
 
+def arranged(value: Any, sets: list[Any], layouts: list[Any]) -> Any:
+    """`value`, after the sets in it that have an order of their own got it back."""
+    for members, layout in zip(sets, layouts, strict=True):
+        _closure.arrange_set(members, layout)
+    return value
+
+
 # ---- how objects are written ----
 
 
+class _Arranged:
+    """A value with sets whose order pickle would change: their layouts are written behind it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def reduced(self) -> Reduced:
+        sets = _closure.odd_sets(self.value)
+        return arranged, (self.value, sets, [_closure.set_layout(members) for members in sets])
+
+
 class _ExactPickler(pickle.Pickler):
-    """Writes instances by their state; no reducer of a class or of copyreg is asked, except for known leaf types."""
+    """Writes instances by their state; asks no reducer of a class or of copyreg, but for known leaf types."""
 
     dispatch_table: dict[type, Callable[[Any], Any]] = {}  # noqa: RUF012 - pickle reads it here; empty shuts out copyreg
 
@@ -198,6 +220,8 @@ class _ExactPickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         """How to write `value`; called by pickle for all that its C code does not write itself."""
+        if type(value) is _Arranged:
+            return value.reduced()
         body, flags, _ = _closure.rule_of(type(value))
         if flags & _closure.RULE_OWN_REDUCER:
             return _reduce_registered(value)
@@ -210,7 +234,9 @@ class _ExactPickler(pickle.Pickler):
 
 
 def _refuse(pickler: _ExactPickler, value: Any) -> Any:
-    raise pickle.PicklingError(f"{type(value).__module__}.{type(value).__qualname__} objects cannot be serialised")
+    raise pickle.PicklingError(
+        f"{type(value).__module__}.{type(value).__qualname__} objects cannot be serialised"
+    )
 
 
 def _reduce_leaf(pickler: _ExactPickler, value: Any) -> Any:
@@ -241,11 +267,15 @@ def _is_dtype_value(value: Any) -> bool:
 def _reduce_registered(value: Any) -> Reduced:
     entry = registered(type(value))
     if entry is None or entry.reduce is None:
-        raise pickle.PicklingError(f"{type(value).__qualname__} is no longer registered with a reduce function")
+        raise pickle.PicklingError(
+            f"{type(value).__qualname__} is no longer registered with a reduce function"
+        )
     return made_registered, (type(value), entry.reduce(value))
 
 
-def _with_state(made_by: Callable[..., Any], arguments: tuple[Any, ...], value: Any, items: Any = None) -> Reduced:
+def _with_state(
+    made_by: Callable[..., Any], arguments: tuple[Any, ...], value: Any, items: Any = None
+) -> Reduced:
     attributes, slots = _closure.instance_state(value)
     if attributes is None and slots is None and items is None:
         return made_by, arguments
@@ -261,7 +291,7 @@ def _reduce_list(pickler: _ExactPickler, value: Any) -> Reduced:
 
 
 def _reduce_dict(pickler: _ExactPickler, value: Any) -> Reduced:
-    return _with_state(made, (type(value), _closure.BODY_DICT), value, dict.copy(value) or None)
+    return _with_state(made, (type(value), _closure.BODY_DICT), value, _closure.dict_items(value) or None)
 
 
 def _reduce_set(pickler: _ExactPickler, value: Any) -> Reduced:
@@ -279,14 +309,16 @@ def _reduce_base(pickler: _ExactPickler, value: Any) -> Reduced:
 
 
 def _reduce_ordered(pickler: _ExactPickler, value: Any) -> Reduced:
-    flat: list[Any] = []
-    for pair in collections.OrderedDict.items(value):
-        flat.extend(pair)
-    return _with_state(made, (type(value), _closure.BODY_ORDERED_DICT), value, flat or None)
+    # The dict beneath has an order of its own, which dict.items(value) shows once keys were moved.
+    flat = _closure.dict_items(value)
+    order = list(value)
+    moved = order if any(key is not other for key, other in zip(order, flat[::2], strict=True)) else None
+    items = (flat, moved) if flat else None
+    return _with_state(made, (type(value), _closure.BODY_ORDERED_DICT), value, items)
 
 
 def _reduce_default(pickler: _ExactPickler, value: Any) -> Reduced:
-    items = (value.default_factory, dict.copy(value))
+    items = (value.default_factory, _closure.dict_items(value))
     return _with_state(made, (type(value), _closure.BODY_DEFAULT_DICT), value, items)
 
 
@@ -304,7 +336,7 @@ def _reduce_array(pickler: _ExactPickler, value: "array[Any]") -> Reduced:
 
 
 def _arrays() -> Any:
-    """spectral_alloc.arrays, which imports numpy: only when the program has arrays, so has imported it itself."""
+    """spectral_alloc.arrays, which imports numpy: only when a program that uses arrays has done so itself."""
     return importlib.import_module("spectral_alloc.arrays")
 
 
@@ -335,5 +367,19 @@ _REDUCERS: Final[dict[int, Callable[[_ExactPickler, Any], Any]]] = {
 
 # Functions that the streams name: written by name, for writing them by number would need one of them.
 _OWN_FUNCTIONS: Final = frozenset(
-    map(id, (shared, made, filled, made_tuple, made_frozenset, made_base, made_deque, made_array, made_registered))
+    map(
+        id,
+        (
+            shared,
+            made,
+            filled,
+            made_tuple,
+            made_frozenset,
+            made_base,
+            made_deque,
+            made_array,
+            made_registered,
+            arranged,
+        ),
+    )
 )

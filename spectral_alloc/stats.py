@@ -12,9 +12,10 @@ __all__ = ["ThermalStats"]
 class ThermalStats:
     """A snapshot of one thermal dict; all sizes in bytes, all counts since it was made.
 
-    ``used_bytes`` is the ledger: values, keys, cells, the hash table, frames and dictionaries. ``held`` entries could leave
-    but for a reference that the program has; ``pinned`` ones cannot leave, with the reasons counted. ``used_bytes`` is at
-    most ``limit_bytes`` unless held and pinned values alone exceed it, or the disk refuses (see ``events``).
+    ``used_bytes`` is the ledger: values, keys, cells, the hash table, frames, dictionaries, and a
+    share of the memory that CPython's allocator holds but cannot use (``slack_bytes``). ``held`` entries could leave
+    but for a reference that the program has; ``pinned`` ones cannot leave, with the reasons counted. ``used_bytes`` is
+    at most ``limit_bytes`` unless held and pinned values alone exceed it, or the disk refuses (see ``events``).
     """
 
     entries: int
@@ -34,6 +35,7 @@ class ThermalStats:
     held_bytes: int
     entry_bytes: int
     buffer_bytes: int
+    slack_bytes: int
     disk_live_bytes: int
     disk_dead_bytes: int
     disk_file_bytes: int
@@ -57,15 +59,15 @@ class ThermalStats:
 
         return "\n".join(
             [
-                f"{self.entries:,} entries, {format_bytes(self.used_bytes)} of {format_bytes(self.limit_bytes)} in memory, "
-                f"{format_bytes(self.disk_live_bytes)} live on disk",
+                f"{self.entries:,} entries, {format_bytes(self.used_bytes)} of {format_bytes(self.limit_bytes)} "
+                f"in memory, {format_bytes(self.disk_live_bytes)} live on disk",
                 f"  {share('hot')} ({format_bytes(self.hot_bytes)}){share('warm')} ({format_bytes(self.warm_bytes)})"
                 f"{share('cold')} ({format_bytes(self.disk_live_bytes)} on disk)",
                 f"  hits: {self.hits_hot:,} hot, {self.hits_warm:,} warm, {self.hits_cold:,} cold; "
                 f"{self.promotions:,} promotions, {self.demotions:,} demotions, {self.spills:,} spills, "
                 f"{self.migrations:,} band migrations",
-                f"  compression {self.compression_ratio:.2f}x; slow reads p50 {self.slow_read_p50_seconds * 1e6:.0f} us, "
-                f"p99 {self.slow_read_p99_seconds * 1e6:.0f} us",
+                f"  compression {self.compression_ratio:.2f}x; slow reads "
+                f"p50 {self.slow_read_p50_seconds * 1e6:.0f} us, p99 {self.slow_read_p99_seconds * 1e6:.0f} us",
                 f"  temperatures {self.temperatures}; held {self.held_entries:,}; pinned {self.pinned or 'none'}; "
                 f"events {self.events or 'none'}",
             ]
@@ -78,10 +80,11 @@ class ThermalStats:
         offset, bars = 0.0, []
         for name, colour in colours.items():
             width = 400 * getattr(self, f"{name}_entries") / total
-            bars.append(f'<rect x="{offset:.1f}" width="{width:.1f}" height="16" fill="{colour}"><title>{name}</title></rect>')
+            place = f'x="{offset:.1f}" width="{width:.1f}" height="16"'
+            bars.append(f'<rect {place} fill="{colour}"><title>{name}</title></rect>')
             offset += width
+        shown = [(field.name, str(getattr(self, field.name))) for field in fields(self)]
         rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(field.name)}</th><td>{escape(str(getattr(self, field.name)))}</td></tr>"
-            for field in fields(self)
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in shown
         )
         return f'<svg width="400" height="16">{"".join(bars)}</svg><table>{rows}</table>'

@@ -4,16 +4,18 @@ import asyncio
 import copyreg
 import os
 from collections.abc import Callable, Iterable
-from functools import cache
+from contextlib import suppress
 from reprlib import recursive_repr
 from statistics import quantiles
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from spectral_alloc import _census
 from spectral_alloc._cell import Budget
+from spectral_alloc._departure import review
 from spectral_alloc._ledger import Ledger
 from spectral_alloc._thermal import DictCore
+from spectral_alloc.closing import closed_class
 from spectral_alloc.cold_store import ColdStore
 from spectral_alloc.errors import ClosedError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
@@ -38,10 +40,10 @@ ALIASING = ("exact", "copy")
 class ThermalDict(DictCore[K, V]):
     """A dict whose values move between live objects, compressed RAM and disk, so that it fits a memory limit.
 
-    ``ThermalDict(...)`` takes exactly what ``dict(...)`` takes and shares the process's memory limit (set_memory_limit, by
-    default half of what the process may use); ``ThermalDict.open(...)`` takes settings. It behaves as dict does: order,
-    views, in-place edits of values, errors. What differs is time and memory; see docs/closure.md for the rule that keeps a
-    value in memory while the program can still reach it.
+    ``ThermalDict(...)`` takes exactly what ``dict(...)`` takes and shares the process's memory limit (set_memory_limit,
+    by default half of what the process may use); ``ThermalDict.open(...)`` takes settings. It behaves as dict does:
+    order, views, in-place edits of values, errors. What differs is time and memory; see docs/closure.md for the rule
+    that keeps a value in memory while the program can still reach it.
 
     Cost: reading or overwriting a live value is a dict look-up and a few instructions; reading a compressed one takes
     microseconds, one on disk a read of its frame. Threads: any method from any thread.
@@ -72,13 +74,13 @@ class ThermalDict(DictCore[K, V]):
     ) -> Self:
         """Return an empty dict with settings of its own.
 
-        Parameters: ``memory_limit`` (bytes or text such as "1.5 GB" for values, keys and bookkeeping; None shares the process's
-        limit), ``spill_dir`` (existing directory for a private directory of spill files; None for the system's temporary
-        directory), ``disk_limit`` (bytes or text; None for no limit), ``codec`` ("raw", "lz4", "zstd" or None for automatic),
-        ``aliasing`` ("exact", or "copy" if the program treats values as immutable: then a value may leave while the program
-        still holds it), ``file_system`` (for tests).
-        Raises: ValueError or TypeError for a bad setting, FileNotFoundError, NotADirectoryError or PermissionError for a bad
-        directory; each names what was given.
+        Parameters: ``memory_limit`` (bytes or text such as "1.5 GB" for values, keys and bookkeeping; None shares the
+        process's limit), ``spill_dir`` (existing directory for a private directory of spill files; None for the
+        system's temporary directory), ``disk_limit`` (bytes or text; None for no limit), ``codec`` ("raw", "lz4",
+        "zstd" or None for automatic), ``aliasing`` ("exact", or "copy" if the program treats values as immutable: then
+        a value may leave while the program still holds it), ``file_system`` (for tests).
+        Raises: ValueError or TypeError for a bad setting, FileNotFoundError, NotADirectoryError or PermissionError for
+        a bad directory; each names what was given.
         Threads: safe.
 
         >>> from spectral_alloc import ThermalDict
@@ -91,7 +93,7 @@ class ThermalDict(DictCore[K, V]):
             raise ValueError(f"aliasing must be one of {ALIASING}, not {aliasing!r}")
         settings = Settings(
             memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit, "memory_limit"),
-            spill_dir=None if spill_dir is None else os.fspath(spill_dir),
+            spill_dir=os.fspath(spill_dir) if isinstance(spill_dir, os.PathLike) else spill_dir,
             disk_limit_bytes=None if disk_limit is None else parse_bytes(disk_limit, "disk_limit"),
             codec=codec,
             aliasing=aliasing,
@@ -121,6 +123,7 @@ class ThermalDict(DictCore[K, V]):
         tiers = Tiers(ledger, self._settings, store)
         reference = self._reference
         tiers.on_backlog = lambda: governor.writer.submit(reference)
+        tiers.on_pulse = governor.put_down_slack
         return tiers
 
     def _like(self) -> Self:
@@ -160,7 +163,7 @@ class ThermalDict(DictCore[K, V]):
         made.update(self)
         return made
 
-    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]  # dict's overloads say less
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override]  # dict's overloads say less
         self.update(other)
         return self
 
@@ -187,8 +190,7 @@ class ThermalDict(DictCore[K, V]):
         return "{" + ", ".join(f"{key!r}: {value!r}" for key, value in self.items()) + "}"
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        limits = self._settings.memory_limit_bytes, self._settings.codec, self._settings.aliasing
-        return _restore, (type(self), *limits), self.__getstate__(), None, iter(self.items())
+        return _restore, (type(self), *self._settings.pickled()), self.__getstate__(), None, iter(self.items())
 
     # where things are -----------------------------------------------------------------------------------------------
 
@@ -237,12 +239,13 @@ class ThermalDict(DictCore[K, V]):
     def stats(self) -> ThermalStats:
         """Return a snapshot of counts and sizes; prints well, and shows as a bar and a table in notebooks.
 
-        Cost: one cache line per entry. Threads: safe.
+        Cost: one cache line per entry, and a walk of each value that was held at the last look. Threads: safe.
 
         >>> from spectral_alloc import ThermalDict
         >>> ThermalDict(a=1).stats().entries
         1
         """
+        review(self._ledger, True)
         self._settle()
         tiers, scale = self._tiers, self._ledger.heat_scale
         bands = {gamma: count for gamma, count in zip(scale.gammas, _census.band_counts(self), strict=True) if count}
@@ -318,10 +321,11 @@ class ThermalDict(DictCore[K, V]):
         self._settle()
 
     def promote(self, key: K) -> Residency:
-        """Bring the value of ``key`` up to a live object and return where it is now. Raises: KeyError."""
+        """Make the value of ``key`` a live object, if there is room, and return where it is now. Raises: KeyError."""
         cell = self._find(key)
         if cell is not None:
             self._tiers.load(cell, key, insist=True)
+        self._settle()
         return Residency.HOT if cell is None else RESIDENCY_OF_STATE[_census.state_of(cell)]
 
     def demote(self, key: K) -> Residency:
@@ -338,6 +342,7 @@ class ThermalDict(DictCore[K, V]):
             return Residency.HOT
         self._tiers.demote(cell)
         self._tell_moves()
+        self._settle()
         return RESIDENCY_OF_STATE[_census.state_of(cell)]
 
     def prefetch(self, keys: Iterable[K]) -> Prefetch:
@@ -364,9 +369,17 @@ class ThermalDict(DictCore[K, V]):
         """
         if key not in self and default is not _ABSENT:
             return default  # type: ignore[no-any-return]  # the caller's own type
-        if key not in self or self.where(key) is Residency.HOT:
+        if key not in self or self._is_live(key):
             return self[key]
-        return await asyncio.get_running_loop().run_in_executor(None, self.__getitem__, key)
+        loop = asyncio.get_running_loop()
+        if default is not _ABSENT:
+            return await loop.run_in_executor(None, self.get, key, default)
+        return await loop.run_in_executor(None, self.__getitem__, key)
+
+    def _is_live(self, key: K) -> bool:
+        """Is the value a live object? (Unlike where(), this never makes room first, which could take a while.)"""
+        cell = self._find(key)
+        return cell is None or RESIDENCY_OF_STATE[_census.state_of(cell)] is Residency.HOT
 
     def on_move(self, callback: Callable[[Move], None]) -> Callable[[], None]:
         """Call ``callback(move)`` after every move of a value between tiers; returns a function that ends this.
@@ -383,13 +396,13 @@ class ThermalDict(DictCore[K, V]):
         watch = self._watch or MoveWatch()
         self._watch = watch
         watch.callbacks.append(callback)
-        self._ledger.watch(self._tiers.store.release, True)
+        self._ledger.watch(True)
 
         def stop() -> None:
             watch.callbacks.remove(callback)
             if not watch.callbacks:
                 self._watch = None
-                self._ledger.watch(self._tiers.store.release, False)
+                self._ledger.watch(False)
 
         return stop
 
@@ -402,7 +415,7 @@ class ThermalDict(DictCore[K, V]):
     # life cycle -------------------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
-        """Write every frame that is in compressed RAM to disk. (Live objects stay live; nothing outlives the process.)"""
+        """Write every frame that is in compressed RAM to disk. Live objects stay live; nothing outlives the process."""
         self._tiers.spill(self._ledger.warm_bytes)
 
     def close(self) -> None:
@@ -410,7 +423,7 @@ class ThermalDict(DictCore[K, V]):
         self.clear()
         if self._has_tiers:
             self._tiers.close()
-        self.__class__ = _closed_class(type(self))
+        self.__class__ = closed_class(type(self))
 
     @property
     def closed(self) -> bool:
@@ -433,55 +446,27 @@ class ThermalDict(DictCore[K, V]):
         if budget is not parent and budget.parent is None:
             self._ledger.budget = Budget(budget.limit_bytes, parent)
 
+    def _relieve_larger(self) -> None:
+        governor.relieve_larger(self)
+
     def _relieve_others(self) -> None:
         governor.relieve_others(self)
 
     def _work(self) -> None:
         """A turn of the background writer."""
-        self._tiers.work(self)
+        with suppress(ClosedError):  # closed in the middle of the turn
+            self._tiers.work(self)
 
     def _after_fork_in_child(self) -> None:
         if self._has_tiers:
             self._tiers.after_fork_in_child()
 
 
-def _restore(cls: type[ThermalDict[Any, Any]], limit: int | None, codec: str | None, aliasing: str) -> ThermalDict[Any, Any]:
+_AnyThermalDict: TypeAlias = ThermalDict[Any, Any]
+
+
+def _restore(cls: type[_AnyThermalDict], *settings: Any) -> _AnyThermalDict:
     """Make the empty dict that a pickle or a copy is filled into."""
-    made: ThermalDict[Any, Any] = copyreg.__newobj__(cls)  # type: ignore[attr-defined]  # undocumented, but what pickle uses
-    made._configure(Settings(memory_limit_bytes=limit, codec=codec, aliasing=aliasing))
+    made: _AnyThermalDict = copyreg.__newobj__(cls)  # type: ignore[attr-defined]  # undocumented, but what pickle uses
+    made._configure(Settings.restored(*settings))
     return made
-
-
-def _refuse(self: object, *args: object, **named: object) -> Any:
-    """Every method of a closed dict."""
-    raise ClosedError("this ThermalDict is closed; its entries are gone")
-
-
-@cache
-def _closed_class(cls: type[ThermalDict[Any, Any]]) -> Any:
-    """A subclass of ``cls`` in which everything but closing again refuses; a closed dict gets it as its class."""
-    kept = {"close", "closed", "__enter__", "__exit__", "__class__", "__new__", "__init__", "__slots__", "__repr__", "__del__"}
-    names = {name for base in cls.__mro__ for name in vars(base) if base is not object} - kept
-    refusing = {name: _refuse for name in names if callable(getattr(cls, name, None)) and not name.startswith("_")}
-    special = {name: _refuse for name in names if name.startswith("__") and name in dir(dict) and name in _SPECIAL}
-    space: dict[str, Any] = refusing | special
-    space |= {
-        "__slots__": (),
-        "__module__": cls.__module__,
-        "closed": property(lambda self: True),
-        "memory_limit": property(_refuse),
-        "close": lambda self: None,
-        "__exit__": lambda self, *details: None,
-        "__enter__": _refuse,
-        "__repr__": lambda self: f"<closed {cls.__name__}>",
-        "_settle": lambda self: None,
-        "_work": lambda self: None,
-        "_after_fork_in_child": lambda self: None,
-    }
-    return type(cls.__name__, (cls,), space)
-
-
-_SPECIAL = frozenset(
-    "__getitem__ __setitem__ __delitem__ __contains__ __iter__ __len__ __reversed__ __eq__ __ne__ __or__ __ror__ __ior__ "
-    "__reduce_ex__ __reduce__".split()
-)

@@ -17,12 +17,15 @@ Threads: any; two threads may relieve one ledger at once, each with its own depa
 import errno
 import threading
 import warnings
-from collections import Counter, deque
+import weakref
+from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from spectral_alloc._cell import EntryGoneError
 from spectral_alloc._departure import Departure, begin_relief, depart, depart_cell, ship
 from spectral_alloc._ledger import AGAIN, frame_bytes_in_memory
 from spectral_alloc.allocator import Trimmer
@@ -32,6 +35,7 @@ from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.limits import resident_bytes
 from spectral_alloc.serializer import dumps, loads
+from spectral_alloc.spill_directory import validated_spill_dir
 
 if TYPE_CHECKING:
     from spectral_alloc._cell import Cell
@@ -65,6 +69,20 @@ class Settings:
         """These settings with another memory limit."""
         return replace(self, memory_limit_bytes=limit_bytes)
 
+    def pickled(self) -> tuple[int | None, str | None, int | None, str | None, str]:
+        """What a pickle keeps of these settings, for ``restored``."""
+        return self.memory_limit_bytes, self.spill_dir, self.disk_limit_bytes, self.codec, self.aliasing
+
+    @classmethod
+    def restored(cls, memory: int | None, spill_dir: str | None, disk: int | None, codec: str | None, aliasing: str) -> "Settings":
+        """The settings of a pickle; a spill directory that is not fit on this machine is replaced by the system's."""
+        if spill_dir is not None:
+            try:
+                spill_dir = validated_spill_dir(spill_dir, REAL_FILE_SYSTEM)
+            except OSError:
+                spill_dir = None
+        return cls(memory, spill_dir, disk, codec, aliasing)
+
 
 class _Ticket:
     """One read of one cold frame, shared by all who wait for it."""
@@ -93,14 +111,18 @@ class Tiers:
         self.codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
         self.store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
         self.events: Counter[str] = Counter()
-        self.slow_read_seconds: deque[float] = deque(maxlen=SLOW_READS_KEPT)
+        # An array, not a list of floats: floats that stay would keep arenas of values that have left.
+        self.slow_read_seconds = array("d")
+        self._slow_read_count = 0
         self.trimmer = Trimmer()
         self.on_backlog: Callable[[], None] = lambda: None
+        self.on_pulse: Callable[[], None] = lambda: None
         self._tickets: dict[int, _Ticket] = {}
         self._writing: set[int] = set()
+        self._reading: set[int] = set()
         self._sweep_left = 0
         self._resident_at_sweep = resident_bytes()
-        ledger.watch(self.store.release, False)
+        ledger.serve(self.store.release, weakref.WeakMethod(self.load))
 
     # down -----------------------------------------------------------------------------------------------------------
 
@@ -113,6 +135,7 @@ class Tiers:
         begin_relief(ledger)
         disk_works = True
         small: list[tuple[Departure, bytes]] = []
+        small_bytes = 0
         before = ledger.used_bytes
         while ledger.excess_bytes(slack) > 0:
             surplus = ledger.warm_bytes - self.warm_target_bytes
@@ -121,10 +144,11 @@ class Tiers:
             departure = depart(ledger, slack)
             if departure is None:
                 break
-            self._send_down(departure, small)
+            small_bytes += self._send_down(departure, small)
             del departure
-            if small and sum(item[0].value_bytes for item in small) >= ledger.excess_bytes(slack):
+            if small and small_bytes >= min(BATCH_BYTES, ledger.excess_bytes(slack)):
                 self._send_small(small)
+                small_bytes = 0
         if small:
             self._send_small(small)
         if disk_works and ledger.warm_bytes and ledger.excess_bytes() > 0:
@@ -139,30 +163,34 @@ class Tiers:
         """Frames in RAM beyond this many bytes are the first to go when room is needed."""
         return int(self.ledger.value_bytes_allowed * WARM_SHARE)
 
-    def _send_down(self, departure: Departure, small: list[tuple[Departure, bytes]]) -> None:
-        """Serialise a departing value; it becomes WARM, or waits in ``small`` to be written if a frame saves no RAM."""
+    def _send_down(self, departure: Departure, small: list[tuple[Departure, bytes]]) -> int:
+        """Serialise a departing value; it becomes WARM, or waits in ``small`` to be written if a frame saves no RAM.
+
+        Returns the bytes of the value if it waits, else 0.
+        """
         try:
             parts, itemsizes = dumps(departure.value, departure.flags)
         except (MemoryError, OSError) as error:
             departure.hold()
             self._note("serialising failed", error)
-            return
+            return 0
         except Exception as error:
             departure.pin(f"{type(error).__name__}: {error}"[:200])
             self._note("unserialisable", error)
-            return
+            return 0
         try:
             frame = self.codec.encode(parts, itemsizes)
         except Exception as error:
             del parts
             departure.hold()
             self._note("codec failed", error)
-            return
+            return 0
         del parts
         if frame_bytes_in_memory(len(frame)) >= departure.value_bytes:
             small.append((departure, frame))
-        else:
-            departure.to_warm(frame)
+            return departure.value_bytes
+        departure.to_warm(frame)
+        return 0
 
     def _send_small(self, small: list[tuple[Departure, bytes]]) -> None:
         """Write the frames of values that take no more RAM than their frames, and let go of the values."""
@@ -178,11 +206,11 @@ class Tiers:
                 self.store.release(place, len(frame))
 
     def spill(self, size_bytes: int, only: "Cell | None" = None) -> bool:
-        """Write the oldest warm frames to disk, at least ``size_bytes`` of them; False if there were none or it failed."""
+        """Write the oldest warm frames to disk, ``size_bytes`` of them if there are; False if the disk refuses."""
         while size_bytes > 0:
             shipment = ship(self.ledger, min(size_bytes, BATCH_BYTES), only)
             if shipment is None:
-                return False
+                return True  # the background writer may have the last ones under way
             before = self.ledger.warm_bytes
             places = self._append(shipment.frames)
             if places is None:
@@ -194,14 +222,14 @@ class Tiers:
                 break
         return True
 
-    def _append(self, frames: Sequence[bytes]) -> list[int] | None:
+    def _append(self, frames: Sequence[bytes], moving: bool = False) -> list[int] | None:
         """Append frames to the cold store; None if the disk refuses, which is counted and warned about once."""
         thread = threading.get_ident()
         if thread in self._writing:
             return None
-        self._writing.add(thread)
         try:
-            return self.store.append(frames)
+            self._writing.add(thread)
+            return self.store.append(frames, moving=moving)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             self._note("disk full" if full else "disk failed", error)
@@ -225,43 +253,62 @@ class Tiers:
             if origin[0] == "live":
                 return origin[1]
             if origin[0] == "gone":
-                raise KeyError(key)
+                raise EntryGoneError(key)
             start = perf_counter()
             try:
                 frame = origin[1] if origin[0] == "warm" else self._fetch(cell, origin)
                 if frame is None:
                     continue
                 value = loads(self.codec.decode(frame))
+                own = self.ledger.arrive(cell, origin, value, insist)
             except CorruptFrameError as error:
                 raise CorruptFrameError(f"the stored value of key {key!r} is damaged: {error}", key) from error
             except OSError as error:
                 error.add_note(f"while reading the value of key {key!r} from {self.store.directory}")
                 raise
-            self.slow_read_seconds.append(perf_counter() - start)
-            own = self.ledger.arrive(cell, origin, value, insist)
+            finally:
+                # Not before the value is installed: until then whoever comes late shares the frame.
+                self._tickets.pop(id(cell), None)
+            self._note_slow_read(perf_counter() - start)
             if own is not AGAIN:
                 return own
 
+    def _note_slow_read(self, seconds: float) -> None:
+        """Keep the durations of the last reads."""
+        if len(self.slow_read_seconds) < SLOW_READS_KEPT:
+            self.slow_read_seconds.append(seconds)
+        else:
+            self.slow_read_seconds[self._slow_read_count % SLOW_READS_KEPT] = seconds
+        self._slow_read_count += 1
+
     def _fetch(self, cell: "Cell", origin: tuple[Any, ...]) -> bytes | None:
-        """Read a cold frame once for all threads that want it now; None if it has moved meanwhile."""
+        """Read a cold frame once for all who want it until the caller drops the ticket; None if it has moved."""
+        thread = threading.get_ident()
+        if thread in self._reading:
+            # A finaliser or signal handler in the middle of a read: to wait here could be to wait for oneself.
+            return self._read_cold(cell, origin)
         ticket = self._tickets.setdefault(id(cell), _Ticket())
         try:
+            self._reading.add(thread)
             with ticket.lock:
                 if ticket.frame is None or ticket.origin != origin:
-                    if self.ledger.whereabouts(cell) != origin:
-                        return None
-                    try:
-                        ticket.frame = self.store.read(origin[1], origin[2])
-                    except (OSError, CorruptFrameError):
-                        if self.ledger.whereabouts(cell) != origin:
-                            return None
-                        raise
-                    ticket.origin = origin
+                    ticket.frame, ticket.origin = self._read_cold(cell, origin), origin
                 return ticket.frame
         finally:
-            self._tickets.pop(id(cell), None)
+            self._reading.discard(thread)
 
-    def prefetch(self, core: "DictCore", keys: Sequence[object]) -> int:
+    def _read_cold(self, cell: "Cell", origin: tuple[Any, ...]) -> bytes | None:
+        """Read a frame from disk; None if the entry has moved meanwhile."""
+        if self.ledger.whereabouts(cell) != origin:
+            return None
+        try:
+            return self.store.read(origin[1], origin[2])
+        except (OSError, CorruptFrameError):
+            if self.ledger.whereabouts(cell) != origin:
+                return None
+            raise
+
+    def prefetch(self, core: "DictCore[Any, Any]", keys: Sequence[object]) -> int:
         """Bring the cold frames of ``keys`` into RAM, in the order they lie on disk; returns how many."""
         origins = []
         for key in keys:
@@ -269,7 +316,9 @@ class Tiers:
                 cell = core._find(key)
             except (KeyError, TypeError):
                 continue
-            origin = self.ledger.whereabouts(cell) if cell is not None else ("live",)
+            if cell is None:
+                continue  # live, and never weighed
+            origin = self.ledger.whereabouts(cell)
             if origin[0] == "cold":
                 origins.append((origin[1], origin, cell))
         origins.sort(key=lambda item: item[0])
@@ -277,8 +326,11 @@ class Tiers:
         for _, origin, cell in origins:
             if self.ledger.warm_bytes >= self.warm_target_bytes:
                 break
-            frame = self._fetch(cell, origin)
-            moved += frame is not None and self.ledger.warm_up(cell, origin, frame)
+            try:
+                frame = self._fetch(cell, origin)
+                moved += frame is not None and self.ledger.warm_up(cell, origin, frame)
+            finally:
+                self._tickets.pop(id(cell), None)
         return moved
 
     # by hand --------------------------------------------------------------------------------------------------------
@@ -288,25 +340,27 @@ class Tiers:
         small: list[tuple[Departure, bytes]] = []
         departure = depart_cell(self.ledger, cell)
         if departure is None:
-            return self.spill(1, cell)
+            self.spill(1, cell)
+            return bool(self.ledger.whereabouts(cell)[0] == "cold")
         self._send_down(departure, small)
         if small:
             self._send_small(small)
-        return self.ledger.whereabouts(cell)[0] != "live"
+        return bool(self.ledger.whereabouts(cell)[0] != "live")
 
     # in the background ------------------------------------------------------------------------------------------------
 
     @property
     def has_backlog(self) -> bool:
         """Is there work for the background writer?"""
-        return self.codec.train_due or self.ledger.warm_bytes > 0.9 * self.warm_target_bytes > 0 or self.wants_compaction
+        frames_are_many = self.ledger.warm_bytes > 0.9 * self.warm_target_bytes > 0
+        return self.codec.train_due or frames_are_many or self.wants_compaction
 
     @property
     def wants_compaction(self) -> bool:
         """Is more of the disk dead than live, in whole segments?"""
         return self.store.dead_bytes > self.store.live_bytes and bool(self.store.victims())
 
-    def work(self, core: "DictCore") -> None:
+    def work(self, core: "DictCore[Any, Any]") -> None:
         """One turn of the background writer: write frames ahead of need, train a dictionary, compact."""
         if self.codec.train_due:
             self.codec.train()
@@ -317,7 +371,7 @@ class Tiers:
         if self.wants_compaction:
             self.compact(core)
 
-    def compact(self, core: "DictCore") -> None:
+    def compact(self, core: "DictCore[Any, Any]") -> None:
         """Move the live frames out of segments that are mostly dead, so that the files can go."""
         victims = set(self.store.victims())
         position = 0
@@ -330,7 +384,7 @@ class Tiers:
 
     def _move_frame(self, cell: "Cell", place: int, frame_bytes: int) -> None:
         try:
-            places = self._append([self.store.read(place, frame_bytes)])
+            places = self._append([self.store.read(place, frame_bytes)], moving=True)
         except (OSError, CorruptFrameError):
             return  # the entry keeps its place; a read of it will say what is wrong
         if places is not None:
@@ -339,24 +393,26 @@ class Tiers:
 
     # upkeep -----------------------------------------------------------------------------------------------------------
 
-    def pulse(self, core: "DictCore") -> None:
+    def pulse(self, core: "DictCore[Any, Any]") -> None:
         """Called every few hundred accesses: if the process grew a lot, weigh the values again, a part at a time."""
         resident = resident_bytes()
         if resident - self._resident_at_sweep > max(SWEEP_GROWTH_BYTES, self.ledger.value_bytes_allowed // 8):
             self._sweep_left = len(core)
             self._resident_at_sweep = resident
         self._resident_at_sweep = min(self._resident_at_sweep, resident)
+        self.on_pulse()
+        self.trim(0)
         if self._sweep_left > 0:
             core._sweep(min(SWEEP_CELLS, self._sweep_left))
             self._sweep_left -= SWEEP_CELLS
 
     def trim(self, freed_bytes: int) -> None:
         """Let the C library give freed memory back to the operating system, after enough of it was freed."""
-        self.trimmer.freed(freed_bytes)
+        self.trimmer.note(freed_bytes, self.ledger.counted_bytes)
 
     def after_fork_in_child(self) -> None:
         """No lock, thread or ticket of the parent is valid here."""
-        self._tickets, self._writing = {}, set()
+        self._tickets, self._writing, self._reading = {}, set(), set()
         self.codec.after_fork()
         self.store.after_fork_in_child()
 

@@ -1,10 +1,13 @@
 """The views of a thermal dict that show values: items() and values(). Keys have the underlying dict's own view."""
 
-from collections.abc import Iterator
 from collections.abc import ItemsView as AbstractItemsView
+from collections.abc import Iterator
 from collections.abc import ValuesView as AbstractValuesView
+from reprlib import recursive_repr
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from spectral_alloc._iteration import ValueIterator
 
 if TYPE_CHECKING:
     from spectral_alloc.thermal_dict import ThermalDict
@@ -22,14 +25,15 @@ class ThermalValues(AbstractValuesView[V], Generic[V]):
     _mapping: "ThermalDict[Any, V]"
 
     def __iter__(self) -> Iterator[V]:
-        return self._mapping._iterate(False, False)  # type: ignore[no-any-return]  # the compiled iterator is not generic
+        return ValueIterator(self._mapping, False, False)
 
     def __reversed__(self) -> Iterator[V]:
-        return self._mapping._iterate(False, True)  # type: ignore[no-any-return]  # as above
+        return ValueIterator(self._mapping, False, True)
 
     def __contains__(self, value: object) -> bool:
         return any(value is own or value == own for own in self)
 
+    @recursive_repr("...")
     def __repr__(self) -> str:
         return f"dict_values({list(self)!r})"
 
@@ -46,10 +50,10 @@ class ThermalItems(AbstractItemsView[K, V], Generic[K, V]):
     _mapping: "ThermalDict[K, V]"
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
-        return self._mapping._iterate(True, False)  # type: ignore[no-any-return]  # the compiled iterator is not generic
+        return ValueIterator(self._mapping, True, False)
 
     def __reversed__(self) -> Iterator[tuple[K, V]]:
-        return self._mapping._iterate(True, True)  # type: ignore[no-any-return]  # as above
+        return ValueIterator(self._mapping, True, True)
 
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:
@@ -57,6 +61,7 @@ class ThermalItems(AbstractItemsView[K, V], Generic[K, V]):
         own = self._mapping._peek(item[0], _ABSENT)
         return own is not _ABSENT and (own is item[1] or bool(own == item[1]))
 
+    @recursive_repr("...")
     def __repr__(self) -> str:
         return f"dict_items({list(self)!r})"
 

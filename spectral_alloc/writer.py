@@ -11,8 +11,10 @@ Threads: submit from any. The thread starts with the first job and ends after a 
 
 import threading
 import weakref
-from collections import deque
+from queue import Empty, SimpleQueue
 from typing import Protocol
+
+from spectral_alloc.errors import ClosedError
 
 __all__ = ["Writer"]
 
@@ -29,18 +31,17 @@ class Writer:
     """Runs ``container._work()`` in the background, once for each submit that came since the last turn."""
 
     def __init__(self) -> None:
-        self._jobs: deque[weakref.ref[Worker]] = deque()
-        self._queued: set[int] = set()
-        self._wake = threading.Event()
+        # One dict, since Ctrl-C between the updates of two would leave a container "queued" for ever.
+        self._jobs: dict[int, weakref.ref[Worker]] = {}
+        # A SimpleQueue may be used from finalisers, in the middle of its own methods; an Event may not.
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def submit(self, container: "weakref.ref[Worker]") -> None:
-        """Queue a turn for a container, unless one is queued. Cost: a set look-up when it is; never blocks."""
-        if id(container) in self._queued:
-            return
-        self._queued.add(id(container))
-        self._jobs.append(container)
-        self._wake.set()
+        """Queue a turn for a container, unless one is queued. Cost: a dict look-up when it is; never blocks."""
+        if id(container) not in self._jobs:
+            self._jobs[id(container)] = container
+            self._wake.put(None)
         thread = self._thread
         if thread is None or not thread.is_alive():
             self._start()
@@ -55,23 +56,28 @@ class Writer:
 
     def _run(self) -> None:
         while self._thread is threading.current_thread():
-            if not self._jobs:
-                self._wake.clear()
-                if not self._jobs and not self._wake.wait(IDLE_SECONDS):
+            while self._jobs:
+                self._turn(self._jobs.pop(next(iter(self._jobs))))
+            try:
+                self._wake.get(timeout=IDLE_SECONDS)
+            except Empty:
+                # Given up before the last look: a job that comes after it finds no thread and starts another.
+                self._thread = None
+                if not self._jobs:
                     return
-                continue
-            self._turn(self._jobs.popleft())
+                self._thread = threading.current_thread()
 
     def _turn(self, reference: "weakref.ref[Worker]") -> None:
-        self._queued.discard(id(reference))
         container = reference()
         if container is None:
             return
         try:
             container._work()
-        except Exception as error:  # a closed or failing container must not end the writer for the others
+        except ClosedError:
+            pass  # closed during the turn: nothing is left to do for it
+        except Exception as error:  # a failing container must not end the writer for the others
             threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
 
     def after_fork_in_child(self) -> None:
         """The thread did not come along."""
-        self._jobs, self._queued, self._wake, self._thread = deque(), set(), threading.Event(), None
+        self._jobs, self._wake, self._thread = {}, SimpleQueue(), None

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tiny import SUBJECTS, Tiny, assert_all_cold
 
 from spectral_alloc import ThermalDict
-from tiny import SUBJECTS, Tiny, assert_all_cold
 
 MISSING = object()
 

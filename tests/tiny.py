@@ -36,7 +36,7 @@ SUBJECTS["tiny"] = Tiny
 
 
 def assert_all_cold(subject: ThermalDict, keys: Iterable[object] | None = None) -> None:
-    """Every value (or those of ``keys``) is on disk and not in RAM, so a test about cold values is about cold values."""
+    """Every value (or those of ``keys``) is on disk and not in RAM: a test about cold values is about cold values."""
     for key in list(subject) if keys is None else keys:
         assert subject.where(key) is Residency.COLD, f"{key!r} is {subject.where(key)}"
 

@@ -5,7 +5,7 @@
  *
  *   0        8                24                                28       30      31     32
  *   | payload | next, previous | charge 20 state 3 queue 4 ...   | count  | epoch | band |
- *             | frame_bytes, - |  (COLD cells are in no queue)
+ *             | frame_bytes, ledger |  (COLD cells are in no queue)
  *
  *   state      payload                          queue
  *   HOT        the live object                  SMALL MAIN FRESH HELD PINNED KEPT; NONE while looked at
@@ -48,7 +48,7 @@ typedef struct sa_cell {
         } link;
         struct {
             uint64_t frame_bytes; /* length of the frame on disk */
-            uint64_t reserved;
+            void *ledger;         /* borrowed: whose cell it is, so that a stray comparison finds the value */
         } cold;
     } at;
     uint32_t charge : 20;   /* sa_charge code of the payload's RAM */
@@ -65,9 +65,10 @@ typedef struct sa_cell {
 
 _Static_assert(sizeof(sa_cell) == 32, "the bookkeeping promise of docs/architecture.md counts on 32 bytes");
 
-/* A charge is kept as 15 bits of units and 5 bits of shift, in units of 16 bytes: exact to 2^-14, up to 2^50 bytes.
- * Only decoded codes are ever added to a ledger, so rounding cannot make the ledger drift. */
-enum { SA_CHARGE_UNIT_BITS = 15, SA_CHARGE_UNIT_BYTES = 16 };
+/* A charge is kept as 15 bits of units and 5 bits of shift, in units of 16 bytes: exact to 2^-14, up to 2^50 bytes;
+ * more than that is charged as the largest charge, since a code of more bits would be cut to a small one. Only decoded
+ * codes are ever added to a ledger, so rounding cannot make the ledger drift. */
+enum { SA_CHARGE_UNIT_BITS = 15, SA_CHARGE_UNIT_BYTES = 16, SA_CHARGE_CODE_MAX = (1 << 20) - 1 };
 
 static inline int64_t sa_charge_bytes(uint32_t code) {
     return ((int64_t)(code & ((1u << SA_CHARGE_UNIT_BITS) - 1)) * SA_CHARGE_UNIT_BYTES) << (code >> SA_CHARGE_UNIT_BITS);
@@ -80,7 +81,8 @@ static inline uint32_t sa_charge_code(int64_t bytes) {
         units = (units + 1) >> 1;
         shift++;
     }
-    return shift << SA_CHARGE_UNIT_BITS | (uint32_t)units;
+    uint32_t code = shift << SA_CHARGE_UNIT_BITS | (uint32_t)units;
+    return code <= SA_CHARGE_CODE_MAX ? code : SA_CHARGE_CODE_MAX;
 }
 
 /* Halve the count once for every epoch since the last look. */

@@ -98,6 +98,7 @@ static outcome three_passes(sa_closure *walker, PyObject *root)
     if (count_references(walker, root) == STOP) {
         return STOP;
     }
+    walker->counted = 1;
     if (walker->scratch.entry[0].unexplained > 0) {
         return held(walker, SA_REASON_OUTSIDE);
     }
@@ -111,7 +112,8 @@ static outcome three_passes(sa_closure *walker, PyObject *root)
 static int answer(sa_closure *walker, sa_status status, PyObject *reason, sa_verdict *out)
 {
     Py_XSETREF(walker->reason, Py_XNewRef(reason));
-    *out = (sa_verdict){(int32_t)status, walker->flags, walker->bytes, walker->objects, reason};
+    uint32_t flags = status == SA_CLOSED ? walker->flags : 0; /* else not all of the graph was seen */
+    *out = (sa_verdict){(int32_t)status, flags, walker->bytes, walker->objects, reason};
     return 0;
 }
 
@@ -119,9 +121,10 @@ static int answer(sa_closure *walker, sa_status status, PyObject *reason, sa_ver
 static int walk_once(sa_closure *walker, PyObject *root, sa_verdict *out)
 {
     walker->unknown = NULL;
-    walker->no_memory = walker->escaping = 0;
+    walker->no_memory = walker->escaping = walker->counted = 0;
     walker->flags = SA_FLAT | SA_PLAIN;
     walker->bytes = walker->objects = 0;
+    walker->odd_set_count = 0;
     /* The common held case, about 20 ns: what the collector does not track is in no cycle. */
     if (sa_is_immortal(root) || (walker->excess > 0 && !PyObject_GC_IsTracked(root))) {
         return answer(walker, SA_HELD, walker->rules->reason[SA_REASON_OUTSIDE], out);
@@ -196,6 +199,19 @@ int sa_closure_walk(sa_closure *walker, PyObject *root, Py_ssize_t known_referen
     return result;
 }
 
+PyObject *sa_closure_odd_sets(const sa_closure *walker)
+{
+    if (!walker->counted) {
+        PyErr_SetString(PyExc_RuntimeError, "the value was not walked to its end: it changed since its last verdict");
+        return NULL;
+    }
+    PyObject *sets = PyList_New((Py_ssize_t)walker->odd_set_count);
+    for (size_t number = 0; sets != NULL && number < walker->odd_set_count; number++) {
+        PyList_SET_ITEM(sets, (Py_ssize_t)number, Py_NewRef(walker->odd_set[number]));
+    }
+    return sets;
+}
+
 sa_closure *sa_closure_create(sa_rules *rules)
 {
     sa_closure *walker = PyMem_Calloc(1, sizeof *walker);
@@ -211,6 +227,7 @@ void sa_closure_destroy(sa_closure *walker)
 {
     if (walker != NULL) {
         sa_scratch_free(&walker->scratch);
+        PyMem_RawFree(walker->odd_set);
         Py_XDECREF(walker->reason);
         PyMem_Free(walker);
     }

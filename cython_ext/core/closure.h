@@ -24,7 +24,7 @@
  *   4. The C stack used does not depend on the depth of the graph.
  *
  * Thread rule: call with the GIL held; one walk at a time per walker (a re-entered walker answers SA_HELD).
- * Cost: a held root about 20 ns; else about 10-25 ns per object with more than one reference, 5 ns for the others.
+ * Cost: a held root that the collector does not track 10 ns, other held roots a bounded look; else 7-25 ns per object.
  */
 #ifndef SA_CLOSURE_H
 #define SA_CLOSURE_H
@@ -38,12 +38,13 @@ typedef enum sa_status {
     SA_PINNED = 2  /* contains something that cannot be serialised faithfully: reason says what */
 } sa_status;
 
-/* Flags of a verdict; meaningful when status is SA_CLOSED. */
+/* Flags of a verdict; all but SA_RAN_PYTHON are 0 unless status is SA_CLOSED. */
 enum {
     SA_FLAT = 1,        /* deeply immutable: cannot have changed since it was last serialised */
     SA_PLAIN = 2,       /* only types that pickle's C code writes itself: pickle.dumps(protocol=5) is exact */
     SA_HAS_BUFFERS = 4, /* holds an array or bytearray large enough for an out-of-band buffer */
     SA_CYCLIC = 8,      /* the root refers to itself */
+    SA_ODD_SETS = 32,   /* holds sets whose table pickle would not rebuild as it is: dumps() writes their layout too */
     SA_RAN_PYTHON = 16  /* a type was classified: check that the entry still holds the root before relying on this */
 };
 
@@ -82,6 +83,10 @@ struct sa_closure_api {
     Py_ssize_t (*size_estimate)(PyObject *value, int node_limit); /* bytes; see sizer.h */
     Py_ssize_t (*size_key)(PyObject *key);                        /* bytes; see sizer.h */
 };
+
+/* After a walk that went through all of the graph: a new list of the sets that SA_ODD_SETS speaks of. NULL with
+ * RuntimeError when it did not. */
+PyObject *sa_closure_odd_sets(const sa_closure *walker);
 
 /* Fill the table that the capsule points to. */
 void sa_closure_fill_api(sa_closure_api *api, sa_rules *rules);

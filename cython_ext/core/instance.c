@@ -113,14 +113,25 @@ static int is_taken_by_class(PyTypeObject *type, PyObject *name)
     return found != NULL && Py_TYPE(found)->tp_descr_set != NULL;
 }
 
-static int restore_into_dict(PyObject *instance, PyObject *attributes)
+/* Slow path of restore_attribute: around the class, into the attribute dict. */
+static int restore_into_dict(PyObject *instance, PyObject *name, PyObject *value)
 {
     PyObject *dict = PyObject_GenericGetDict(instance, NULL);
-    if (dict == NULL) {
-        return -1;
+    int result = dict == NULL ? -1 : PyDict_SetItem(dict, name, value);
+    Py_XDECREF(dict);
+    return result;
+}
+
+static int restore_attribute(PyObject *instance, PyObject *name, PyObject *value)
+{
+    if (!PyUnicode_CheckExact(name)) {
+        return restore_into_dict(instance, name, value);
     }
-    int result = PyDict_Update(dict, attributes);
-    Py_DECREF(dict);
+    Py_INCREF(name);
+    PyUnicode_InternInPlace(&name); /* as the shared keys of the class and the names in its method cache are */
+    int result = is_taken_by_class(Py_TYPE(instance), name) ? restore_into_dict(instance, name, value)
+                                                            : PyObject_GenericSetAttr(instance, name, value);
+    Py_DECREF(name);
     return result;
 }
 
@@ -129,17 +140,7 @@ static int restore_attributes(PyObject *instance, PyObject *attributes)
     Py_ssize_t position = 0;
     PyObject *name, *value;
     while (PyDict_Next(attributes, &position, &name, &value)) {
-        if (!PyUnicode_CheckExact(name) || is_taken_by_class(Py_TYPE(instance), name)) {
-            return restore_into_dict(instance, attributes);
-        }
-    }
-    position = 0;
-    while (PyDict_Next(attributes, &position, &name, &value)) {
-        Py_INCREF(name);
-        PyUnicode_InternInPlace(&name); /* the shared keys of the class are interned */
-        int result = PyObject_GenericSetAttr(instance, name, value);
-        Py_DECREF(name);
-        if (result < 0) {
+        if (restore_attribute(instance, name, value) < 0) {
             return -1;
         }
     }
@@ -176,4 +177,33 @@ int sa_instance_restore(PyObject *instance, const sa_rule *rule, PyObject *attri
         return -1;
     }
     return restore_attributes(instance, attributes);
+}
+
+/* ---- items of dicts ---- */
+
+PyObject *sa_dict_items(PyObject *dict)
+{
+    PyObject *items = PyList_New(2 * PyDict_GET_SIZE(dict));
+    Py_ssize_t position = 0, place = 0;
+    PyObject *key, *value;
+    while (items != NULL && PyDict_Next(dict, &position, &key, &value)) {
+        PyList_SET_ITEM(items, place++, Py_NewRef(key));
+        PyList_SET_ITEM(items, place++, Py_NewRef(value));
+    }
+    return items;
+}
+
+int sa_dict_fill(PyObject *dict, PyObject *items)
+{
+    for (Py_ssize_t place = 0; place + 1 < PyList_GET_SIZE(items); place += 2) {
+        PyObject *key = Py_NewRef(PyList_GET_ITEM(items, place)); /* a hash written in Python could change the list */
+        PyObject *value = Py_NewRef(PyList_GET_ITEM(items, place + 1));
+        int result = PyODict_Check(dict) ? PyODict_SetItem(dict, key, value) : PyDict_SetItem(dict, key, value);
+        Py_DECREF(key);
+        Py_DECREF(value);
+        if (result < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }

@@ -3,6 +3,7 @@
  * Nouns
  *   attributes   what vars(instance) would show, as a new dict in the same order
  *   slots        values of __slots__, as a flat tuple (number, value, number, value ...); unset ones are left out
+ *   items        keys and values of a dict or subclass, flat
  *
  * No method of the class runs on either way (no __getattr__, __setattr__, __reduce__, property): the class, the
  * attributes and the slots are all there is to an ordinary instance, so copying them is exact.
@@ -29,5 +30,11 @@ PyObject *sa_instance_new(PyTypeObject *type, PyTypeObject *native);
 
 /* Fill an empty instance; either may be None. 0, or -1 with an exception set. */
 int sa_instance_restore(PyObject *instance, const sa_rule *rule, PyObject *attributes, PyObject *slots);
+
+/* New flat list (key, value, key, value ...) of a dict or subclass, in the order of its table. */
+PyObject *sa_dict_items(PyObject *dict);
+
+/* Add such items, without __setitem__ of a subclass. 0, or -1 with an exception set. */
+int sa_dict_fill(PyObject *dict, PyObject *items);
 
 #endif

@@ -50,6 +50,18 @@ static outcome list_dict(sa_closure *walker, PyObject *dict, unsigned tags, int 
     return GO_ON;
 }
 
+static outcome note_odd_set(sa_closure *walker, PyObject *set)
+{
+    if (walker->odd_set_count == walker->odd_set_capacity &&
+        sa_scratch_grow((void **)&walker->odd_set, &walker->odd_set_capacity, sizeof *walker->odd_set,
+                        SA_ITEMS_AT_FIRST) < 0) {
+        return out_of_memory(walker);
+    }
+    walker->odd_set[walker->odd_set_count++] = set;
+    walker->flags = (walker->flags | SA_ODD_SETS) & ~(uint32_t)SA_PLAIN;
+    return GO_ON;
+}
+
 static outcome list_set(sa_closure *walker, PyObject *object)
 {
     const PySetObject *set = (const PySetObject *)object;
@@ -64,10 +76,7 @@ static outcome list_set(sa_closure *walker, PyObject *object)
         return GO_ON;
     }
     int kept = sa_set_order_kept(object);
-    if (kept < 0) {
-        return out_of_memory(walker);
-    }
-    return kept ? GO_ON : held(walker, SA_REASON_SET_ORDER);
+    return kept < 0 ? out_of_memory(walker) : kept ? GO_ON : note_odd_set(walker, object);
 }
 
 static int visit_reference(PyObject *child, void *walker)

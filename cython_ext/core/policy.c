@@ -7,8 +7,17 @@ void sa_policy_init(sa_policy *policy) {
     for (unsigned index = 0; index < SA_QUEUE_COUNT; index++) {
         sa_queue *queue = &policy->queues[index];
         queue->head.at.link.next = queue->head.at.link.previous = &queue->head;
+        queue->head.queue = SA_QUEUE_SENTINEL;
+        queue->head.count = (uint16_t)index;
         queue->bytes = queue->count = 0;
     }
+}
+
+sa_policy *sa_policy_of_slow(const sa_cell *cell) {
+    while (cell->queue != SA_QUEUE_SENTINEL)
+        cell = cell->at.link.next;
+    const sa_queue *queue = (const sa_queue *)((const char *)cell - offsetof(sa_queue, head));
+    return (sa_policy *)((const char *)(queue - cell->count) - offsetof(sa_policy, queues));
 }
 
 void sa_policy_push(sa_policy *policy, sa_cell *cell, unsigned index) {

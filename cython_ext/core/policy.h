@@ -32,7 +32,8 @@ enum {
     SA_QUEUE_KEPT = 6,
     SA_QUEUE_SHIPPING = 7,
     SA_QUEUE_FRESH = 8,
-    SA_QUEUE_COUNT = 9
+    SA_QUEUE_COUNT = 9,
+    SA_QUEUE_SENTINEL = 15 /* what the head of a queue names; its `count` is the index of the queue */
 };
 
 /* SMALL is drained first while it holds more than this part of the bytes of SMALL and MAIN. */
@@ -76,6 +77,9 @@ void sa_policy_resum(sa_policy *policy, unsigned queue);
 
 /* Unlink every cell, oldest first, and mark it detached. */
 void sa_policy_detach_all(sa_policy *policy);
+
+/* The policy whose queue `cell` is linked in. O(cells of the queue): only for stray look-ups. */
+sa_policy *sa_policy_of_slow(const sa_cell *cell);
 
 /* NULL, or what is wrong. */
 const char *sa_policy_check(const sa_policy *policy);

@@ -22,7 +22,6 @@ static const char *const reason_text[SA_REASON_COUNT] = {
     [SA_REASON_OUTSIDE] = "a part of the value is referenced from outside",
     [SA_REASON_WEAK] = "a part of the value has a weak reference",
     [SA_REASON_ATTRIBUTES] = "the attribute dict of an instance is referenced from outside",
-    [SA_REASON_SET_ORDER] = "set order would change",
     [SA_REASON_BUSY] = "the walker is in use",
     [SA_REASON_COUNTS] = "the reference counts of the value cannot be explained",
     [SA_REASON_SHARED_ROOT] = "classes, functions and modules stand for themselves: storing them frees nothing",
@@ -179,6 +178,17 @@ static Py_ssize_t own_slots(const PyTypeObject *type)
     return count;
 }
 
+/* By identity: a metaclass could make its classes equal to any other. */
+static int is_generic_base(const sa_rules *rules, const PyTypeObject *type)
+{
+    for (Py_ssize_t index = 0; rules->generic_bases != NULL && index < PyTuple_GET_SIZE(rules->generic_bases); index++) {
+        if (PyTuple_GET_ITEM(rules->generic_bases, index) == (const PyObject *)type) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 const char *sa_layout_problem(const sa_rules *rules, PyTypeObject *type, PyTypeObject *native)
 {
     while (type != native) {
@@ -194,8 +204,7 @@ const char *sa_layout_problem(const sa_rules *rules, PyTypeObject *type, PyTypeO
         if (type->tp_weaklistoffset > 0 && base->tp_weaklistoffset == 0) {
             expected += 8;
         }
-        int adds_nothing = rules->generic_bases != NULL &&
-                           PySequence_Contains(rules->generic_bases, (PyObject *)type) == 1;
+        int adds_nothing = is_generic_base(rules, type);
         if (slots < 0 || type->tp_basicsize != expected || type->tp_itemsize != base->tp_itemsize) {
             return "keeps state in C";
         }

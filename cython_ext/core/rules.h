@@ -82,7 +82,6 @@ typedef enum sa_reason { /* why a value is held or pinned, apart from the reason
     SA_REASON_OUTSIDE,
     SA_REASON_WEAK,
     SA_REASON_ATTRIBUTES,
-    SA_REASON_SET_ORDER,
     SA_REASON_BUSY,
     SA_REASON_COUNTS,
     SA_REASON_SHARED_ROOT,

@@ -1,4 +1,4 @@
-/* set_order.c: replay of the insertions of a set; nouns, invariant, thread rule and cost are in set_order.h.
+/* set_order.c: replay and arrangement of a set's table; nouns, invariants, thread rule and cost are in set_order.h.
  *
  * Layout
  *   place[0 .. mask]   0 = free, else 1 + index of the real table's entry that was inserted here
@@ -6,7 +6,7 @@
  *   The replay follows Objects/setobject.c: linear probing over up to LINEAR_PROBES neighbours, then a jump; the table
  *   grows when fill * 5 >= mask * 3. All members differ, so that no comparison is ever needed.
  *
- * Invariants: 1. place holds each active entry once.  2. At the end fill == used and mask as CPython would have it.
+ * Invariants: 1. place holds each active entry once.  2. at the end fill == used and mask as CPython would have it.
  */
 #include "set_order.h"
 
@@ -87,27 +87,214 @@ static size_t final_mask(size_t used)
     return mask;
 }
 
+/* The table that pickle would rebuild, replayed: place[slot] = 0 or 1 + the slot that the same member has now. */
+typedef struct replayed {
+    uint32_t on_stack[2 * PLACES_ON_STACK];
+    uint32_t *memory; /* owned, or NULL */
+    uint32_t *place;
+    size_t mask;
+} replayed;
+
+static int replay_begin(replayed *table, const PySetObject *set)
+{
+    size_t size = final_mask((size_t)set->used) + 1;
+    uint32_t *spare = table->on_stack + PLACES_ON_STACK;
+    table->memory = NULL;
+    table->place = table->on_stack;
+    if (size > PLACES_ON_STACK) {
+        table->memory = size < UINT32_MAX ? PyMem_Malloc(2 * size * sizeof *table->memory) : NULL;
+        if (table->memory == NULL) {
+            return -1;
+        }
+        table->place = table->memory;
+        spare = table->memory + size;
+    }
+    table->mask = replay(set, &table->place, &spare);
+    return 0;
+}
+
 int sa_set_order_kept(PyObject *object)
 {
     const PySetObject *set = (const PySetObject *)object;
-    uint32_t on_stack[2 * PLACES_ON_STACK];
+    replayed table;
     if (set->fill != set->used || set->finger != 0 || (size_t)set->mask != final_mask((size_t)set->used)) {
         return 0;
     }
-    size_t size = (size_t)set->mask + 1;
-    uint32_t *memory = NULL, *place = on_stack, *spare = on_stack + PLACES_ON_STACK;
-    if (size > PLACES_ON_STACK) {
-        memory = size < UINT32_MAX ? PyMem_Malloc(2 * size * sizeof *memory) : NULL;
-        if (memory == NULL) {
+    if (replay_begin(&table, set) < 0) {
+        return -1;
+    }
+    int same = 1;
+    for (size_t index = 0; same && index <= table.mask; index++) {
+        same = table.place[index] == (set->table[index].key == NULL ? 0 : (uint32_t)index + 1);
+    }
+    PyMem_Free(table.memory);
+    return same;
+}
+
+/* ---- layouts ---- */
+
+static PyObject *member_places(const PySetObject *set)
+{
+    replayed table;
+    PyObject *places = PyBytes_FromStringAndSize(NULL, set->used * (Py_ssize_t)sizeof(uint32_t));
+    if (places == NULL) {
+        return NULL;
+    }
+    if (replay_begin(&table, set) < 0) {
+        Py_DECREF(places);
+        return PyErr_NoMemory();
+    }
+    char *next = PyBytes_AS_STRING(places);
+    for (size_t index = 0; index <= table.mask; index++) {
+        if (table.place[index] != 0) {
+            uint32_t place = table.place[index] - 1;
+            memcpy(next, &place, sizeof place);
+            next += sizeof place;
+        }
+    }
+    PyMem_Free(table.memory);
+    return places;
+}
+
+static PyObject *deleted_places(const PySetObject *set)
+{
+    Py_ssize_t count = set->fill - set->used;
+    PyObject *places = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof(uint32_t));
+    Py_ssize_t number = 0;
+    for (Py_ssize_t index = 0; places != NULL && index <= set->mask && number < count; index++) {
+        if (set->table[index].key != NULL && set->table[index].hash == -1) {
+            uint32_t place = (uint32_t)index;
+            memcpy(PyBytes_AS_STRING(places) + 4 * number++, &place, sizeof place);
+        }
+    }
+    return places;
+}
+
+PyObject *sa_set_layout(PyObject *object)
+{
+    const PySetObject *set = (const PySetObject *)object;
+    if ((size_t)set->mask >= UINT32_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "set too large to be laid out");
+        return NULL;
+    }
+    PyObject *places = member_places(set), *deleted = places == NULL ? NULL : deleted_places(set);
+    if (deleted == NULL) {
+        Py_XDECREF(places);
+        return NULL;
+    }
+    return Py_BuildValue("(NNnn)", places, deleted, set->mask, set->finger);
+}
+
+/* What CPython puts in the place of a deleted member: no header tells, but any set shows. Borrowed, immortal. */
+static PyObject *deleted_mark(void)
+{
+    PyObject *probe = PySet_New(NULL), *mark = NULL;
+    if (probe != NULL && PySet_Add(probe, Py_None) == 0 && PySet_Discard(probe, Py_None) == 1) {
+        for (Py_ssize_t index = 0; index < PySet_MINSIZE; index++) {
+            const setentry *entry = &((PySetObject *)probe)->table[index];
+            mark = entry->hash == -1 ? entry->key : mark;
+        }
+    }
+    Py_XDECREF(probe);
+    if (mark == NULL && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_SystemError, "deleted set members are not marked as expected");
+    }
+    return mark;
+}
+
+/* Whether CPython's search would find this very object in the table. */
+static int is_found(const setentry *table, size_t mask, const PyObject *key, Py_hash_t hash)
+{
+    size_t perturb = (size_t)hash;
+    size_t index = (size_t)hash & mask;
+    for (size_t jumps = 0; jumps <= mask + 64; jumps++) {
+        size_t last = index + LINEAR_PROBES <= mask ? index + LINEAR_PROBES : index;
+        for (size_t probe = index; probe <= last; probe++) {
+            if (table[probe].key == NULL || table[probe].key == key) {
+                return table[probe].key == key;
+            }
+        }
+        perturb >>= PERTURB_SHIFT;
+        index = (index * 5 + 1 + perturb) & mask;
+    }
+    return 0;
+}
+
+static int put(setentry *table, size_t mask, PyObject *places, Py_ssize_t number, setentry entry)
+{
+    uint32_t place;
+    memcpy(&place, PyBytes_AS_STRING(places) + 4 * number, sizeof place);
+    if (place > mask || table[place].key != NULL) {
+        return -1;
+    }
+    table[place] = entry;
+    return 0;
+}
+
+/* Fill an empty table with the members, each at its place; -1 when a place is wrong or a member would not be found. */
+static int fill_table(const PySetObject *set, setentry *table, size_t mask, PyObject *places, PyObject *deleted,
+                      PyObject *mark)
+{
+    Py_ssize_t number = 0;
+    for (Py_ssize_t index = 0; index <= set->mask; index++) {
+        const setentry *entry = &set->table[index];
+        if (entry->key != NULL && entry->hash != -1 && put(table, mask, places, number++, *entry) < 0) {
             return -1;
         }
-        place = memory;
-        spare = memory + size;
     }
-    int same = replay(set, &place, &spare) == (size_t)set->mask;
-    for (size_t index = 0; same && index < size; index++) {
-        same = place[index] == (set->table[index].key == NULL ? 0 : (uint32_t)index + 1);
+    for (number = 0; number < PyBytes_GET_SIZE(deleted) / 4; number++) {
+        if (put(table, mask, deleted, number, (setentry){mark, -1}) < 0) {
+            return -1;
+        }
     }
-    PyMem_Free(memory);
-    return same;
+    for (Py_ssize_t index = 0; index <= set->mask; index++) {
+        const setentry *entry = &set->table[index];
+        if (entry->key != NULL && entry->hash != -1 && !is_found(table, mask, entry->key, entry->hash)) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void take_table(PySetObject *set, setentry *table, Py_ssize_t mask, Py_ssize_t fill, Py_ssize_t finger)
+{
+    setentry *old = set->table == set->smalltable ? NULL : set->table;
+    memset(set->smalltable, 0, sizeof set->smalltable);
+    if (mask == PySet_MINSIZE - 1) {
+        memcpy(set->smalltable, table, sizeof set->smalltable);
+        PyMem_Free(table);
+        table = set->smalltable;
+    }
+    set->table = table;
+    set->mask = mask;
+    set->fill = fill;
+    set->finger = finger;
+    PyMem_Free(old);
+}
+
+int sa_set_arrange(PyObject *object, PyObject *layout)
+{
+    PySetObject *set = (PySetObject *)object;
+    PyObject *places, *deleted, *mark = deleted_mark();
+    Py_ssize_t mask, finger;
+    if (mark == NULL || !PyArg_ParseTuple(layout, "SSnn:arrange", &places, &deleted, &mask, &finger)) {
+        return -1;
+    }
+    Py_ssize_t fill = set->used + PyBytes_GET_SIZE(deleted) / 4;
+    setentry *table = NULL;
+    if (PyBytes_GET_SIZE(places) == 4 * set->used && mask >= PySet_MINSIZE - 1 && mask < (Py_ssize_t)UINT32_MAX &&
+        (mask & (mask + 1)) == 0 && fill <= mask && finger >= 0) {
+        table = PyMem_Calloc((size_t)mask + 1, sizeof *table);
+        if (table == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    if (table == NULL || fill_table(set, table, (size_t)mask, places, deleted, mark) < 0) {
+        PyMem_Free(table);
+        PyErr_Format(PyExc_ValueError, "this is not a layout of a set of %zd members", set->used);
+        return -1;
+    }
+    take_table(set, table, mask, fill, finger);
+    return 0;
 }

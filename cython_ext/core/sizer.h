@@ -11,7 +11,8 @@
  *   3. The estimate is exact for str, bytes, numbers, arrays and for containers with at most node_limit objects
  *      none of which is met twice.
  *
- * Thread rule: call with the GIL held. Cost: own bytes 2-10 ns; an estimate about 10 ns per node, at most node_limit.
+ * Thread rule: call with the GIL held. Cost: own bytes 2-10 ns; an estimate about 10 ns per node (450 ns for a record of
+ * 26 fields), at most 8 * node_limit nodes.
  */
 #ifndef SA_SIZER_H
 #define SA_SIZER_H

@@ -38,11 +38,14 @@ typedef enum outcome { GO_ON = 0, STOP = 1 } outcome; /* STOP: a verdict, a type
 struct sa_closure {
     sa_rules *rules;
     sa_scratch scratch;
+    PyObject **odd_set; /* borrowed; sets whose table would not be rebuilt as it is */
+    size_t odd_set_count, odd_set_capacity;
     PyTypeObject *unknown; /* type that has to be classified before this walk can go on */
     PyObject *reason;      /* owned: of the last verdict */
     PyObject *stop_reason; /* borrowed from the rules */
     int32_t stop_status;
     int no_memory, busy;
+    int counted; /* pass 1 is complete: all sets were seen */
     unsigned tags;     /* of the object being listed */
     int escaping;      /* in pass 3 */
     Py_ssize_t excess; /* references to the root that its caller does not account for */

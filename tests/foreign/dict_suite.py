@@ -35,7 +35,7 @@ class Substitution(ast.NodeTransformer):
         self.count += 1
         return ast.copy_location(ast.Call(ast.Name(name, ast.Load()), [argument], []), old)
 
-    def visit_Dict(self, node: ast.Dict) -> ast.expr:  # noqa: N802 (the name is ast's)
+    def visit_Dict(self, node: ast.Dict) -> ast.expr:
         """A display becomes a list of pairs; ``**other`` becomes a pair whose first item is the class itself."""
         pairs: list[ast.expr] = []
         for key, value in zip(node.keys, node.values, strict=True):
@@ -43,20 +43,20 @@ class Substitution(ast.NodeTransformer):
             pairs.append(ast.Tuple([first, self.visit(value)], ast.Load()))
         return self._call(DISPLAY, ast.List(pairs, ast.Load()), node)
 
-    def visit_DictComp(self, node: ast.DictComp) -> ast.expr:  # noqa: N802 (the name is ast's)
+    def visit_DictComp(self, node: ast.DictComp) -> ast.expr:
         """A comprehension becomes a generator of pairs."""
         self.generic_visit(node)
         pair = ast.Tuple([node.key, node.value], ast.Load())
         return self._call(COMPREHENSION, ast.GeneratorExp(pair, node.generators), node)
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 (the name is ast's)
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         """The builtin's name becomes the subject's."""
         if node.id != "dict" or not isinstance(node.ctx, ast.Load):
             return node
         self.count += 1
         return ast.copy_location(ast.Name(SUBJECT, ast.Load()), node)
 
-    def visit_Call(self, node: ast.Call) -> ast.expr:  # noqa: N802 (the name is ast's)
+    def visit_Call(self, node: ast.Call) -> ast.expr:
         """Expected values written as displays stay dicts."""
         function = node.func
         compares = isinstance(function, ast.Attribute) and function.attr in ("assertEqual", "assertNotEqual")

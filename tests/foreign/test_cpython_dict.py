@@ -4,10 +4,10 @@ import pytest
 
 pytest.importorskip("test.test_dict", reason="this Python came without its test suite")
 
-import dict_suite  # noqa: E402 (the import above may skip the module)
+import dict_suite
+from tiny import Tiny
 
-from spectral_alloc import ThermalDict  # noqa: E402
-from tiny import Tiny  # noqa: E402
+from spectral_alloc import ThermalDict
 
 # test -> why it cannot hold for any subclass of dict; everything else of DictTest runs
 EXCLUDED = {

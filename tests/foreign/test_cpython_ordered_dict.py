@@ -7,8 +7,9 @@ import pytest
 
 ordered = pytest.importorskip("test.test_ordered_dict", reason="this Python came without its test suite")
 
-from spectral_alloc import ThermalDict  # noqa: E402 (the import above may skip the module)
 from tiny import Tiny  # noqa: E402
+
+from spectral_alloc import ThermalDict  # noqa: E402 (the import above may skip the module)
 
 
 def case(subject: type, name: str) -> unittest.TestCase:

@@ -4,8 +4,9 @@ import pytest
 
 mapping_tests = pytest.importorskip("test.mapping_tests", reason="this Python came without its test suite")
 
-from spectral_alloc import ThermalDict  # noqa: E402 (the import above may skip the module)
 from tiny import Tiny  # noqa: E402
+
+from spectral_alloc import ThermalDict  # noqa: E402 (the import above may skip the module)
 
 
 class TestBasicThermal(mapping_tests.BasicTestMappingProtocol):

@@ -122,9 +122,9 @@ def is_editable(value: Any) -> bool:
     """Whether the value has an identity that a program can observe through edits."""
     return isinstance(
         value, list | dict | set | collections.deque | bytearray | array.array | np.ndarray | types.SimpleNamespace
-    ) or type(value).__module__ == specimens.__name__ and not isinstance(
+    ) or (type(value).__module__ == specimens.__name__ and not isinstance(
         value, tuple | specimens.Colour | specimens.Frozen | specimens.Key | specimens.Singleton
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def children(value: Any) -> list[Any]:

@@ -10,7 +10,7 @@ import specimens
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from isomorphism import Isomorphism
+from shapes import Isomorphism
 
 from spectral_alloc import ThermalDict
 
@@ -22,6 +22,7 @@ KEYS = st.sampled_from([0, 1, 2, "a", "b", (1, "t"), *KEY_OBJECTS])
 INDEX = st.integers(0, 7)
 PATH = st.lists(st.integers(0, 3), max_size=4)
 WHICH = st.integers(0, 1)
+MOVES = ["demote", "demote", "promote", "pin", "unpin", "where", "temperature"]
 
 
 class ThermalDictMachine(RuleBasedStateMachine):
@@ -49,7 +50,7 @@ class ThermalDictMachine(RuleBasedStateMachine):
 
     @initialize(limits=st.tuples(*[st.sampled_from(LIMITS_BYTES)] * 2), compare_always=st.booleans())
     def start(self, limits: tuple[int, int], compare_always: bool) -> None:
-        """Two dicts of their own limits; comparing reads everything, so in half of the runs it happens only at times."""
+        """Two dicts of their own limits; comparing reads everything, so half of the runs do it only at times."""
         self.dicts = [(ThermalDict.open(memory_limit=limit), {}) for limit in limits]
         self.compare_always = compare_always
 
@@ -278,7 +279,7 @@ class ThermalDictMachine(RuleBasedStateMachine):
 
     # what moves values between tiers
 
-    @rule(which=WHICH, index=INDEX, how=st.sampled_from(["demote", "demote", "promote", "pin", "unpin", "where", "temperature"]))
+    @rule(which=WHICH, index=INDEX, how=st.sampled_from(MOVES))
     def move(self, which: int, index: int, how: str) -> None:
         """Explicit moves of one key"""
         key = self._present(which, index)
@@ -360,7 +361,7 @@ class ThermalDictMachine(RuleBasedStateMachine):
             return
         try:
             self._compare(materialise=True)
-            for subject, model in self.dicts:
+            for subject, _ in self.dicts:
                 note(repr(subject.stats()))
                 type(self).total_demotions += subject.stats().demotions
                 type(self).total_promotions += subject.stats().promotions
