@@ -122,7 +122,7 @@ def check(DictCore core not None):
     cdef PyObject *key
     cdef PyObject *found
     cdef Py_ssize_t position = 0
-    cdef long long charges = 0, entries = 0, entry_bytes = 0, cold = 0
+    cdef long long charges = 0, entries = 0, entry_bytes = 0, cold = 0, departing = 0
     cdef Cell cell
     cdef const char *wrong = sa_policy_check(&ledger.policy)
     assert wrong is NULL, wrong.decode()
@@ -137,8 +137,10 @@ def check(DictCore core not None):
         entries += 1
         entry_bytes += closure_api.size_key(key) + <long long>CELL_BYTES
         cold += cell.core.state == SA_COLD
+        departing += cell.core.state == SA_DEPARTING
     assert entries == ledger.entry_count, f"{entries} cells, {ledger.entry_count} counted"
     assert cold == ledger.cold_count, f"{cold} cold cells, {ledger.cold_count} counted"
+    assert departing == ledger.departing_count, f"{departing} departing cells, {ledger.departing_count} counted"
     assert entry_bytes + core.table_bytes == ledger.entry_bytes, "the entries' bytes are not the sum of keys and cells"
     assert charges + ledger.entry_bytes + ledger.buffer_bytes + ledger.slack_bytes == ledger.used, "used is not the sum of its parts"
     assert ledger.used <= ledger.budget_.used, "the budget knows less than its ledger"

@@ -223,6 +223,15 @@ def depart_cell(Ledger ledger not None, Cell cell not None):
     return examine(ledger, cell)
 
 
+def recall_shipments(Ledger ledger not None):
+    """After a fork: what other threads were writing is theirs no more, since they did not come along."""
+    cdef sa_cell *node = sa_policy_oldest(&ledger.policy, SA_QUEUE_SHIPPING)
+    while node is not NULL:
+        sa_policy_remove(&ledger.policy, node)
+        sa_policy_push(&ledger.policy, node, SA_QUEUE_WARM)
+        node = sa_policy_oldest(&ledger.policy, SA_QUEUE_SHIPPING)
+
+
 def ship(Ledger ledger not None, long long size_bytes, Cell only=None):
     """A batch of the oldest warm frames, at least `size_bytes` if there are as many, to be written to disk; or None."""
     cdef Shipment shipment = Shipment.__new__(Shipment)
@@ -260,6 +269,7 @@ cdef class Departure(Pending):
         Py_INCREF(self.value)
         self.cell.core.payload = <void *>self.value
         self.cell.core.state = SA_HOT
+        self.ledger.departing_count -= 1
 
     cdef void cancel(self) noexcept:
         """Somebody uses the entry, or serialising failed: the value stays, as one that was hit."""

@@ -158,6 +158,7 @@ cdef class Ledger:
                 self.moves.append(STATE_NAMES[target])
                 self.moves.append(cause)
         self.cold_count += (state == SA_COLD) - (cell.core.state == SA_COLD)
+        self.departing_count += (state == SA_DEPARTING) - (cell.core.state == SA_DEPARTING)
         cell.core.state = state
         return 0
 
@@ -348,6 +349,16 @@ cdef class Ledger:
         self.recharge(cell, frame_memory_bytes(len(frame)))
         self.bury()
         return True
+
+    def place_of(self, Cell cell):
+        """(place, frame_bytes) of a frame on disk, or None: also of an immutable value that is in RAM as well."""
+        cdef Backed backed
+        if cell.core.state == SA_COLD:
+            return <unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes
+        if cell.core.state == SA_BACKED:
+            backed = <Backed>cell.core.payload
+            return backed.place, backed.frame_bytes
+        return None
 
     def relocate(self, Cell cell, unsigned long long place, unsigned long long new_place):
         """Compaction moved a frame; False if the entry no longer refers to `place`."""

@@ -442,6 +442,15 @@ cdef class DictCore(dict):
             raise KeyError(key)
         return <object>found if is_cell(found) else None
 
+    def _recall(self):
+        """After a fork: call off the departures of threads that did not come along."""
+        cdef PyObject *key
+        cdef PyObject *found
+        cdef Py_ssize_t position = 0
+        while self.ledger.departing_count > 0 and PyDict_Next(self, &position, &key, &found):
+            if is_cell(found) and (<Cell>found).core.state == SA_DEPARTING:
+                self.ledger.live(<Cell>found)
+
     def _cells(self):
         """All (key, cell) pairs."""
         return [(key, found) for key, found in dict_items(self) if type(found) is Cell]

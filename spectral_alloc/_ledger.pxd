@@ -21,6 +21,7 @@ cdef class Ledger:
     cdef long long slack_bytes   # share of the memory that the allocator holds and cannot use
     cdef long long entry_count   # cells that are entries, in whatever state
     cdef long long cold_count
+    cdef long long departing_count
     cdef long long held_debt     # objects walked in vain, to be worked off before the next retry
     cdef int held_tries          # retries of long-held values left in this relief
     cdef long long fresh_tries   # retries of fresh ones left in this relief

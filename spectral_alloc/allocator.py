@@ -1,9 +1,11 @@
-"""Giving freed memory back to the operating system."""
+"""What the allocators hold, and giving freed memory back to the operating system."""
 
 import ctypes
 from time import monotonic
 
-__all__ = ["Trimmer"]
+from spectral_alloc._arena import arena_bytes
+
+__all__ = ["Trimmer", "small_allocation_bytes"]
 
 TRIM_BYTES = 32 << 20  # moved out of memory since the last trim
 TRIM_SECONDS = 1.0  # a trim walks the C library's heap: about 10 ms for 100 MB
@@ -17,6 +19,40 @@ def _find_malloc_trim() -> "ctypes._NamedFuncPointer | None":
         return ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):
         return None
+
+
+class _MallocInfo(ctypes.Structure):
+    """struct mallinfo2 of glibc; only ``arena``, the bytes of the heap without separately mapped blocks, is used."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+def _find_mallinfo() -> "ctypes._NamedFuncPointer | None":
+    """mallinfo2 of glibc 2.33 and later; None elsewhere."""
+    try:
+        mallinfo = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return None
+    mallinfo.restype = _MallocInfo
+    return mallinfo
+
+
+_mallinfo = _find_mallinfo()
+
+
+def small_allocation_bytes() -> int:
+    """Return the bytes that the allocators of small objects hold: CPython's arenas and the C library's heap.
+
+    Only differences mean something: the arenas are counted from the import of the library on. Blocks that the C library
+    maps apart (large arrays) are not in it. Cost: a few microseconds. Threads: safe.
+
+    >>> isinstance(small_allocation_bytes(), int)
+    True
+    """
+    return arena_bytes() + (0 if _mallinfo is None else int(_mallinfo().arena))
 
 
 class Trimmer:

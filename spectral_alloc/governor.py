@@ -8,15 +8,14 @@ Invariant: every live container is registered under a key that only its own fina
 Threads: any. Cost: a container registers once; a relief of the shared budget looks at every container.
 """
 
-import itertools
 import os
 import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from spectral_alloc._arena import arena_bytes
 from spectral_alloc._cell import Budget
-from spectral_alloc.limits import available_memory_bytes
+from spectral_alloc.allocator import small_allocation_bytes
+from spectral_alloc.limits import available_memory_bytes, resident_bytes
 from spectral_alloc.units import parse_bytes
 from spectral_alloc.writer import Writer
 
@@ -28,7 +27,7 @@ __all__ = ["Governor", "get_memory_limit", "governor", "set_memory_limit"]
 LARGER = 1.25  # times one's own bytes: from there another container gives way first
 SLACK_SECONDS = 0.02  # between two measurements
 SLACK_STEP = 0.5  # of the way to the measured slack
-SLACK_SHARE = 0.25  # of the containers' bytes: the most that is put down as slack
+SLACK_SHARE = 0.3  # of the containers' bytes: the most that is put down as slack
 
 
 class Governor:
@@ -36,13 +35,12 @@ class Governor:
 
     def __init__(self) -> None:
         self.writer = Writer()
-        self._ids = itertools.count()
         self._containers: dict[int, weakref.ref[ThermalDict[Any, Any]]] = {}
         self._budget: Budget | None = None
         self._is_set = False
         self._slack_bytes = 0.0
         self._slack_seconds = 0.0
-        self._arena_base_bytes = arena_bytes()
+        self._base_bytes = small_allocation_bytes(), resident_bytes()
 
     @property
     def budget(self) -> Budget:
@@ -68,11 +66,13 @@ class Governor:
 
     def register(self, container: "ThermalDict[Any, Any]") -> "weakref.ref[ThermalDict[Any, Any]]":
         """Enter a new container."""
-        number = next(self._ids)
-        containers = self._containers
-        reference = weakref.ref(container, lambda _: containers.pop(number, None))
-        containers[number] = reference
+        reference = weakref.ref(container, self.withdraw)
+        self._containers[id(reference)] = reference
         return reference
+
+    def withdraw(self, reference: "weakref.ref[ThermalDict[Any, Any]]") -> None:
+        """Take out a container that was closed or deallocated."""
+        self._containers.pop(id(reference), None)
 
     def containers(self) -> "list[ThermalDict[Any, Any]]":
         """All live containers, oldest first."""
@@ -105,11 +105,11 @@ class Governor:
             other._tiers.relieve()
 
     def put_down_slack(self) -> None:
-        """Charge what CPython's arenas hold beyond the containers' own bytes to the containers, in proportion, slowly.
+        """Charge what the allocators hold beyond the containers' own bytes to the containers, in proportion, slowly.
 
-        Arenas go back to the system only when they are empty, and keys that stay keep arenas of values that left.
-        Memory of the program itself is in the same arenas, so the slack is bounded by a part of what the containers
-        hold.
+        Arenas and heap go back to the system only where they are empty, and keys that stay keep parts of them that
+        values have left. Other memory of the program is in the same places, so the slack is bounded by a part of what
+        the containers hold, and by the growth of resident memory.
         """
         now = monotonic()
         if now - self._slack_seconds < SLACK_SECONDS:
@@ -117,10 +117,12 @@ class Governor:
         self._slack_seconds = now
         ledgers = [container._ledger for container in self.containers()]
         total = sum(ledger.counted_bytes for ledger in ledgers)
+        held, resident = small_allocation_bytes(), resident_bytes()
         if total == 0:
-            self._arena_base_bytes = arena_bytes()
+            self._base_bytes = held, resident
         most = SLACK_SHARE * total
-        target = min(max(0, arena_bytes() - self._arena_base_bytes - total), most)
+        grown = min(held - self._base_bytes[0], resident - self._base_bytes[1])
+        target = min(max(0, grown - total), most)
         self._slack_bytes = min(self._slack_bytes + (target - self._slack_bytes) * SLACK_STEP, most)
         for ledger in ledgers:
             ledger.charge_slack(int(self._slack_bytes * ledger.counted_bytes / total) if total else 0)

@@ -423,6 +423,7 @@ class ThermalDict(DictCore[K, V]):
         self.clear()
         if self._has_tiers:
             self._tiers.close()
+        governor.withdraw(self._reference)
         self.__class__ = closed_class(type(self))
 
     @property
@@ -458,6 +459,7 @@ class ThermalDict(DictCore[K, V]):
             self._tiers.work(self)
 
     def _after_fork_in_child(self) -> None:
+        self._recall()
         if self._has_tiers:
             self._tiers.after_fork_in_child()
 

@@ -26,7 +26,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from spectral_alloc._cell import EntryGoneError
-from spectral_alloc._departure import Departure, begin_relief, depart, depart_cell, ship
+from spectral_alloc._departure import Departure, begin_relief, depart, depart_cell, recall_shipments, ship
 from spectral_alloc._ledger import AGAIN, frame_bytes_in_memory
 from spectral_alloc.allocator import Trimmer
 from spectral_alloc.cold_store import ColdStore, segment_of
@@ -74,7 +74,9 @@ class Settings:
         return self.memory_limit_bytes, self.spill_dir, self.disk_limit_bytes, self.codec, self.aliasing
 
     @classmethod
-    def restored(cls, memory: int | None, spill_dir: str | None, disk: int | None, codec: str | None, aliasing: str) -> "Settings":
+    def restored(
+        cls, memory: int | None, spill_dir: str | None, disk: int | None, codec: str | None, aliasing: str
+    ) -> "Settings":
         """The settings of a pickle; a spill directory that is not fit on this machine is replaced by the system's."""
         if spill_dir is not None:
             try:
@@ -378,9 +380,9 @@ class Tiers:
         while position >= 0 and victims:
             position, cells = core._cells_after(position, SWEEP_CELLS)
             for cell in cells:
-                origin = self.ledger.whereabouts(cell)
-                if origin[0] == "cold" and segment_of(origin[1]) in victims:
-                    self._move_frame(cell, origin[1], origin[2])
+                place = self.ledger.place_of(cell)
+                if place is not None and segment_of(place[0]) in victims:
+                    self._move_frame(cell, *place)
 
     def _move_frame(self, cell: "Cell", place: int, frame_bytes: int) -> None:
         try:
@@ -413,6 +415,7 @@ class Tiers:
     def after_fork_in_child(self) -> None:
         """No lock, thread or ticket of the parent is valid here."""
         self._tickets, self._writing, self._reading = {}, set(), set()
+        recall_shipments(self.ledger)
         self.codec.after_fork()
         self.store.after_fork_in_child()
 

@@ -203,10 +203,10 @@ def test_a_million_tiny_values(make: Make) -> None:
 
 def examined_by(subject: ThermalDict, calls: int) -> float:
     """How many values one call looks at, averaged over so many writes of one small value."""
-    before = subject.stats().examined
+    before = _census.numbers(subject)["examined"]  # stats() would look at all held values itself
     for number in range(calls):
         subject["other"] = [number]
-    return (subject.stats().examined - before) / calls
+    return (_census.numbers(subject)["examined"] - before) / calls
 
 
 def held_values(subject: ThermalDict, count: int) -> list[list[int]]:
@@ -315,9 +315,10 @@ def test_the_ledger_tells_the_truth(tmp_path: Path, kind: str, limit: str, count
     assert 0.7 <= figures["resident_growth_bytes"] / figures["used_bytes"] <= 1.3, figures
 
 
-@pytest.mark.parametrize(("limit", "count"), [("1 GB", 60_000), ("60 MB", 120_000)])
+@pytest.mark.parametrize(("limit", "count"), [("1 GB", 60_000), ("150 MB", 200_000)])
 def test_memory_returns_to_the_system(tmp_path: Path, limit: str, count: int) -> None:
     """After all entries are deleted the process gives back at least 60 % of what it had grown by."""
+    # Not smaller: the codec's dictionaries stay, and their few objects keep up to 15 arenas of 1 MB alive.
     figures = growth("records", limit, count, tmp_path)
     assert figures["returned_bytes"] >= 0.6 * figures["resident_growth_bytes"], figures
 
@@ -338,7 +339,7 @@ def test_closing_while_the_writer_works_is_silent(tmp_path: Path) -> None:
 
 
 def test_many_small_values_leave_in_small_batches(make: Make) -> None:
-    """Values for which a frame saves nothing are written in bounded batches, so that a relief of many frees RAM early."""
+    """Values for which a frame saves nothing are written in bounded batches, so a relief of many frees RAM soon."""
     subject = make("1 GB")
     subject.update((key, (key,)) for key in range(30_000))
     batches: list[int] = []

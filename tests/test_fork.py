@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 60
 
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Many files, many switches of threads, and no warning that a forked process has threads: it must work with them."""
+    """Many files, many switches of threads, no warning that a forked process has threads: it must work with them."""
     monkeypatch.setitem(ColdStore.__init__.__kwdefaults__, "segment_bytes", 64 << 10)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -87,7 +87,7 @@ def use(subject: ThermalDict, contents: dict[int, Any]) -> None:
 def test_fork_while_threads_and_writer_work(
     tiny: Callable[..., ThermalDict], long_mode: bool, memory_limit: int
 ) -> None:
-    """Children forked while other threads write and the writer is busy have all keys, and disturb neither parent nor files."""
+    """Children forked while threads and the writer are busy have all keys, and disturb neither parent nor files."""
     subject = tiny(((key, value(key)) for key in KEYS), memory_limit=memory_limit)
     stop = threading.Event()
     contents = copy.deepcopy({key: subject[key] for key in KEYS[:10]})

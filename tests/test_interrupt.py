@@ -31,7 +31,7 @@ ABSENT = "absent"
 
 
 def start() -> dict[str, Any]:
-    """What is in the dict before: new objects at each call, also strings, since a value that a test holds cannot leave."""
+    """What is in the dict before: new objects at each call, also strings: a value that a test holds cannot leave."""
     return {
         "list": list(range(300)),
         "record": {"name": "spectral", "parts": [bytearray(b"x" * 300), (1, 2)]},
@@ -140,7 +140,10 @@ OPERATIONS: dict[str, tuple[Callable[[ThermalDict], object], dict[str, Any]]] = 
     "overwrite": (lambda d: d.__setitem__("list", ["new"]), {"list": ["new"]}),
     "overwrite by text": (lambda d: d.__setitem__("text", new()["text"]), {"text": new()["text"]}),
     "update": (lambda d: d.update(new()), new()),
-    "setdefault": (lambda d: [d.setdefault("fresh", list(range(200))), d.setdefault("list")], {"fresh": list(range(200))}),
+    "setdefault": (
+        lambda d: [d.setdefault("fresh", list(range(200))), d.setdefault("list")],
+        {"fresh": list(range(200))},
+    ),
     "get": (lambda d: [d[key] for key in KEYS], {}),
     "get twice": (lambda d: [d["text"], d["text"], d["text"], d["number"], d["number"]], {}),
     "iterate": (lambda d: [list(d.items()), list(d.values()), d == start()], {}),
@@ -227,7 +230,8 @@ def test_interrupted_opening_and_closing(tmp_path: Path, long_mode: bool) -> Non
                 struck = interrupted(subjects[0].close, event_count)
             else:
                 struck = interrupted(
-                    lambda: subjects.append(ThermalDict.open(memory_limit=1, spill_dir=tmp_path)), event_count
+                    lambda opened=subjects: opened.append(ThermalDict.open(memory_limit=1, spill_dir=tmp_path)),
+                    event_count,
                 )
                 assert subjects[0] == start()
                 subjects[0].check()
@@ -273,7 +277,7 @@ signal.signal(signal.SIGALRM, signal.default_int_handler)
 
 
 def run():
-    # A function, since on 3.13 a signal at the head of a loop inside the try of a module was seen to escape its handler.
+    # A function, since on 3.13 a signal at the head of a loop in the try of a module was seen to escape its handler.
     global key, old, new, count
     signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.0002, 0.002))
     while time.monotonic() < end:
@@ -318,7 +322,7 @@ subject.close()
 
 
 def test_real_signals(tmp_path: Path, long_mode: bool) -> None:
-    """A process that is sent signals hundreds of times a second keeps every value, its invariants, and leaves no file."""
+    """A process that is sent signals hundreds of times a second keeps every value, its invariants, and no file."""
     arguments = [sys.executable, "-c", CHILD, "30" if long_mode else "2", str(tmp_path)]
     child = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
     assert child.returncode == 0, child.stderr
