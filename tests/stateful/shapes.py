@@ -131,11 +131,11 @@ class Isomorphism:
             assert subject.tobytes() == model.tobytes(), where
 
     def _attributes(self, subject: Any, model: Any, where: str) -> None:
-        for cls in type(model).__mro__:
-            for name in slots_of(cls):
-                assert hasattr(subject, name) == hasattr(model, name), f"{where}.{name}"
-                if hasattr(model, name):
-                    self._push(getattr(subject, name), getattr(model, name), f"{where}.{name}")
+        slots = {name for cls in type(model).__mro__ for name in slots_of(cls)}
+        for name in slots:
+            assert hasattr(subject, name) == hasattr(model, name), f"{where}.{name}"
+            if hasattr(model, name):
+                self._push(getattr(subject, name), getattr(model, name), f"{where}.{name}")
         names = getattr(model, "__dict__", None)
         if not isinstance(names, dict) or isinstance(model, types.FunctionType):
             return
@@ -143,6 +143,8 @@ class Isomorphism:
             self._push(vars(subject), names, f"vars({where})")
             return
         for name, value in names.items():
+            if name in slots:
+                continue  # a slot hides the item of the namespace
             assert hasattr(subject, name), f"{where}.{name} is missing"
             self._push(getattr(subject, name), value, f"{where}.{name}")
 
