@@ -391,8 +391,8 @@ cdef class Ledger:
 
     @property
     def value_bytes_allowed(self):
-        """Bytes that values, frames and slack may take: what the limit leaves beside keys, cells and buffers."""
-        return max(0, self.used - self.budget_.excess(0) - self.entry_bytes - self.buffer_bytes)
+        """Bytes that values and frames may take: what the limit leaves beside keys, cells, buffers and slack."""
+        return max(0, self.used - self.budget_.excess(0) - self.entry_bytes - self.buffer_bytes - self.slack_bytes)
 
     @property
     def warm_bytes(self):

@@ -125,9 +125,7 @@ class Governor:
         target = min(max(0, grown - total), most)
         self._slack_bytes = min(self._slack_bytes + (target - self._slack_bytes) * SLACK_STEP, most)
         for ledger in ledgers:
-            share = self._slack_bytes * ledger.counted_bytes / total if total else 0.0
-            # Values keep half of what the limit leaves them, however much else there is in the arenas.
-            ledger.charge_slack(int(min(share, ledger.value_bytes_allowed / 2)))
+            ledger.charge_slack(int(self._slack_bytes * ledger.counted_bytes / total) if total else 0)
 
     def after_fork_in_child(self) -> None:
         """The child has the same containers, but none of the parent's threads."""
