@@ -27,7 +27,7 @@ __all__ = ["Governor", "get_memory_limit", "governor", "set_memory_limit"]
 LARGER = 1.25  # times one's own bytes: from there another container gives way first
 SLACK_SECONDS = 0.02  # between two measurements
 SLACK_STEP = 0.5  # of the way to the measured slack
-SLACK_SHARE = 0.3  # of the containers' bytes: the most that is put down as slack
+SLACK_SHARE = 0.5  # of the containers' bytes: the most that is put down as slack
 
 
 class Governor:
