@@ -47,6 +47,7 @@ cdef enum:
     CELL_BYTES = 48          # asserted in _cell.pyx
     SWEEP_CELLS = 8          # cells weighed again at each tick
     WRITES_PER_TICK = 32
+    PULSE_BYTES = 1 << 20    # a smaller dict under no pressure needs no Python side yet
     TICKS_PER_PULSE = 8      # ticks between two looks at the process's memory
 
 cdef object dict_items = dict.items
@@ -376,7 +377,8 @@ cdef class DictCore(dict):
         self.pulse_countdown -= 1
         if self.pulse_countdown <= 0:
             self.pulse_countdown = TICKS_PER_PULSE
-            self.tiers_slow().pulse(self)
+            if self.tiers is not None or self.ledger.used > PULSE_BYTES:
+                self.tiers_slow().pulse(self)
         return 0
 
     cdef void sweep(self, Py_ssize_t cells) noexcept:
