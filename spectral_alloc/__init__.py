@@ -26,9 +26,11 @@ from spectral_alloc.errors import (
     StaleAddressError,
     UntrustedError,
 )
+from spectral_alloc.generative_space import FastGMemContext, GenerativeSpace
 from spectral_alloc.governor import get_memory_limit, set_memory_limit
 from spectral_alloc.move_watch import Move
 from spectral_alloc.residency import LEGAL_TRANSITIONS, Residency
+from spectral_alloc.sorted_space import SortedSpace
 from spectral_alloc.spectrum import Resonance, Spectrum
 from spectral_alloc.stats import ThermalStats
 from spectral_alloc.thermal_dict import ThermalDict
@@ -38,11 +40,14 @@ __all__ = [
     "ClosedError",
     "CorruptFrameError",
     "CorruptLogError",
+    "FastGMemContext",
+    "GenerativeSpace",
     "LockedError",
     "Move",
     "RegrowError",
     "Residency",
     "Resonance",
+    "SortedSpace",
     "SpectralAllocError",
     "Spectrum",
     "StaleAddressError",

@@ -1,0 +1,249 @@
+/* overlay.c - one table of edits: find, put, remove, grow. Words, layout, invariants, threads and cost: overlay.h. */
+#include "overlay.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { HUGE_BYTES_MIN = 8 << 20 };
+
+static inline uint64_t mask_of(const sa_table *table) { return (1ull << table->slot_bits) - 1; }
+
+static inline uint64_t home_of(const sa_table *table, uint64_t secret, uint64_t address) {
+    uint64_t group = sa_overlay_hash(address >> SA_GROUP_BITS, secret) >> (64 + SA_GROUP_BITS - table->slot_bits);
+    return group << SA_GROUP_BITS | (address & ((1u << SA_GROUP_BITS) - 1));
+}
+
+static inline uint64_t filter_bit_of(const sa_table *table, uint64_t secret, uint64_t address) {
+    return sa_overlay_hash(address >> SA_PAGE_BITS, secret) >> (62 - table->slot_bits);
+}
+
+/* The slot that holds the mark, or the empty one where a search for it ends. */
+static inline sa_slot *slot_of(const sa_table *table, uint64_t secret, uint64_t address) {
+    uint64_t mask = mask_of(table), at = home_of(table, secret, address), mark = address + 1;
+    while (table->slots[at].mark != mark && table->slots[at].mark != 0) at = (at + 1) & mask;
+    return &table->slots[at];
+}
+
+/* Needs a free slot. */
+static inline void put(sa_table *table, uint64_t secret, uint64_t address, uint64_t raw) {
+    uint64_t bit = filter_bit_of(table, secret, address);
+    table->filter[bit / 64] |= 1ull << bit % 64;
+    if (address == UINT64_MAX) {
+        table->count += !table->has_last;
+        table->has_last = 1;
+        table->last_raw = raw;
+        return;
+    }
+    sa_slot *slot = slot_of(table, secret, address);
+    table->count += slot->mark == 0;
+    slot->mark = address + 1;
+    slot->raw = raw;
+}
+
+/* Zeroed memory. Large tables ask for huge pages: each look-up goes to another page, and walking the tables of small ones
+ * costs as much as the look-up. */
+static void *zeroed(size_t bytes) {
+    if (bytes < HUGE_BYTES_MIN) return calloc(1, bytes);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return NULL;
+    madvise(memory, bytes, MADV_HUGEPAGE);
+    return memory;
+}
+
+static void release(void *memory, size_t bytes) {
+    if (bytes < HUGE_BYTES_MIN || memory == NULL) free(memory);
+    else munmap(memory, bytes);
+}
+
+static size_t slots_bytes(uint32_t slot_bits) { return sizeof(sa_slot) << slot_bits; }
+
+static size_t filter_bytes(uint32_t slot_bits) { return ((size_t)SA_FILTER_BITS_PER_SLOT << slot_bits) / 8; }
+
+static void table_free(sa_table *table) {
+    release(table->slots, slots_bytes(table->slot_bits));
+    release(table->filter, filter_bytes(table->slot_bits));
+    memset(table, 0, sizeof *table);
+}
+
+static int table_init(sa_table *table, uint32_t slot_bits) {
+    memset(table, 0, sizeof *table);
+    if (slot_bits > SA_SLOT_BITS_MAX) return -1;
+    table->slot_bits = slot_bits;
+    table->slots = zeroed(slots_bytes(slot_bits));
+    table->filter = zeroed(filter_bytes(slot_bits));
+    if (table->slots != NULL && table->filter != NULL) return 0;
+    table_free(table);
+    return -1;
+}
+
+static void locks_init(sa_overlay *overlay) {
+    pthread_rwlockattr_t kind;
+    pthread_rwlockattr_init(&kind);
+#if defined(__GLIBC__)
+    pthread_rwlockattr_setkind_np(&kind, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+#endif
+    pthread_rwlock_init(&overlay->lock, &kind);
+    pthread_rwlockattr_destroy(&kind);
+    pthread_mutex_init(&overlay->writing, NULL);
+}
+
+int sa_overlay_init(sa_overlay *overlay, uint64_t secret) {
+    overlay->secret = secret;
+    if (table_init(&overlay->table, SA_SLOT_BITS_MIN) != 0) return -1;
+    locks_init(overlay);
+    return 0;
+}
+
+void sa_overlay_free(sa_overlay *overlay) {
+    if (overlay->table.slots == NULL) return;
+    table_free(&overlay->table);
+    pthread_rwlock_destroy(&overlay->lock);
+    pthread_mutex_destroy(&overlay->writing);
+}
+
+void sa_overlay_renew_locks(sa_overlay *overlay) { locks_init(overlay); }
+
+/* Cost: one filter word; if the page is dirty, the lines of slots from the home on. */
+int sa_overlay_find(const sa_overlay *overlay, uint64_t address, uint64_t *raw) {
+    const sa_table *table = &overlay->table;
+    if (!sa_overlay_is_dirty(overlay, address)) return 0;
+    if (address == UINT64_MAX) {
+        *raw = table->last_raw;
+        return (int)table->has_last;
+    }
+    const sa_slot *slot = slot_of(table, overlay->secret, address);
+    *raw = slot->raw;
+    return slot->mark != 0;
+}
+
+int sa_overlay_is_full(const sa_overlay *overlay) {
+    return overlay->table.count + 1 > (3ull << overlay->table.slot_bits) / 4;
+}
+
+/* Move all edits to a table of this size. Old slots are nearly in the order of their hashes, so both tables are walked
+ * from front to back. O(slots). */
+static int rebuild_slow(sa_overlay *overlay, uint32_t slot_bits) {
+    sa_table made, old = overlay->table;
+    if (table_init(&made, slot_bits) != 0) return -1;
+    if (old.has_last) put(&made, overlay->secret, UINT64_MAX, old.last_raw);
+    for (uint64_t i = 0; i <= mask_of(&old); i++) {
+        if (old.slots[i].mark != 0) put(&made, overlay->secret, old.slots[i].mark - 1, old.slots[i].raw);
+    }
+    pthread_rwlock_wrlock(&overlay->lock);
+    overlay->table = made;
+    pthread_rwlock_unlock(&overlay->lock);
+    table_free(&old);
+    return 0;
+}
+
+static uint32_t slot_bits_for(uint64_t count) {
+    uint32_t bits = SA_SLOT_BITS_MIN;
+    while (bits <= SA_SLOT_BITS_MAX && count > (5ull << bits) / 8) bits++;
+    return bits;
+}
+
+int sa_overlay_reserve(sa_overlay *overlay, uint64_t more) {
+    uint64_t wanted = more > UINT64_MAX - overlay->table.count ? UINT64_MAX : overlay->table.count + more;
+    if (wanted <= (3ull << overlay->table.slot_bits) / 4) return 0;
+    return rebuild_slow(overlay, slot_bits_for(wanted));
+}
+
+int sa_overlay_put(sa_overlay *overlay, uint64_t address, uint64_t raw) {
+    if (sa_overlay_is_full(overlay) && sa_overlay_reserve(overlay, 1) != 0) return -1;
+    put(&overlay->table, overlay->secret, address, raw);
+    return 0;
+}
+
+/* Empty a slot, and move up those behind it that would be cut off from their homes (invariant 2). */
+static void vacate(sa_table *table, uint64_t secret, uint64_t hole) {
+    uint64_t mask = mask_of(table);
+    for (uint64_t at = (hole + 1) & mask; table->slots[at].mark != 0; at = (at + 1) & mask) {
+        uint64_t home = home_of(table, secret, table->slots[at].mark - 1);
+        if (((at - home) & mask) >= ((at - hole) & mask)) {
+            table->slots[hole] = table->slots[at];
+            hole = at;
+        }
+    }
+    table->slots[hole] = (sa_slot){0, 0};
+}
+
+int sa_overlay_remove(sa_overlay *overlay, uint64_t address) {
+    sa_table *table = &overlay->table;
+    if (!sa_overlay_is_dirty(overlay, address)) return 0;
+    if (address == UINT64_MAX) {
+        int was = (int)table->has_last;
+        table->count -= table->has_last;
+        table->has_last = 0;
+        return was;
+    }
+    sa_slot *slot = slot_of(table, overlay->secret, address);
+    if (slot->mark == 0) return 0;
+    vacate(table, overlay->secret, (uint64_t)(slot - table->slots));
+    table->count--;
+    return 1;
+}
+
+void sa_overlay_shrink(sa_overlay *overlay) {
+    uint32_t wanted = slot_bits_for(overlay->table.count * 2);
+    if (wanted + 2 <= overlay->table.slot_bits) rebuild_slow(overlay, wanted);
+}
+
+void sa_overlay_clear(sa_overlay *overlay) {
+    sa_table made, old = overlay->table;
+    if (table_init(&made, SA_SLOT_BITS_MIN) != 0) {
+        memset(old.slots, 0, slots_bytes(old.slot_bits));
+        memset(old.filter, 0, filter_bytes(old.slot_bits));
+        overlay->table.count = overlay->table.has_last = 0;
+        return;
+    }
+    pthread_rwlock_wrlock(&overlay->lock);
+    overlay->table = made;
+    pthread_rwlock_unlock(&overlay->lock);
+    table_free(&old);
+}
+
+void sa_overlay_list(const sa_overlay *overlay, sa_slot *edits) {
+    const sa_table *table = &overlay->table;
+    for (uint64_t i = 0; i <= mask_of(table); i++) {
+        if (table->slots[i].mark != 0) *edits++ = (sa_slot){table->slots[i].mark - 1, table->slots[i].raw};
+    }
+    if (table->has_last) *edits = (sa_slot){UINT64_MAX, table->last_raw};
+}
+
+enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS };
+
+/* Radix sort from the lowest digit up, stable. Digits that are the same everywhere take no pass. */
+void sa_overlay_sort(sa_slot *edits, sa_slot *spare, size_t count) {
+    sa_slot *from = edits, *to = spare;
+    for (unsigned shift = 0; shift < 64 && count > 1; shift += DIGIT_BITS) {
+        size_t starts[DIGITS] = {0}, sum = 0;
+        for (size_t i = 0; i < count; i++) starts[from[i].mark >> shift & (DIGITS - 1)]++;
+        if (starts[from[0].mark >> shift & (DIGITS - 1)] == count) continue;
+        for (size_t digit = 0; digit < DIGITS; digit++) {
+            size_t size = starts[digit];
+            starts[digit] = sum;
+            sum += size;
+        }
+        for (size_t i = 0; i < count; i++) to[starts[from[i].mark >> shift & (DIGITS - 1)]++] = from[i];
+        sa_slot *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != edits) memcpy(edits, from, count * sizeof *edits);
+}
+
+int sa_overlay_check(const sa_overlay *overlay) {
+    const sa_table *table = &overlay->table;
+    uint64_t used = table->has_last;
+    for (uint64_t i = 0; i <= mask_of(table); i++) {
+        if (table->slots[i].mark == 0) continue;
+        uint64_t address = table->slots[i].mark - 1;
+        used++;
+        if (slot_of(table, overlay->secret, address) != &table->slots[i]) return 2;
+        if (!sa_overlay_is_dirty(overlay, address)) return 3;
+    }
+    if (used != table->count) return 1;
+    if (table->has_last && !sa_overlay_is_dirty(overlay, UINT64_MAX)) return 3;
+    return table->count > (3ull << table->slot_bits) / 4 ? 4 : 0;
+}
