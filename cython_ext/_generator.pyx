@@ -87,6 +87,11 @@ cdef class Generator:
         self.key = tuple(key)
         self.kind, self.low, self.span = kind, low, span
 
+    @property
+    def value_bytes(self):
+        """Bytes of an array element."""
+        return self.core.value_bytes
+
     def __reduce__(self):
         return Generator, (self.key, self.kind, self.low, self.span)
 

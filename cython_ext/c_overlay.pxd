@@ -1,4 +1,4 @@
-# Declarations of core/overlay.h and core/overlay_bulk.h; the headers are the truth.
+# Declarations of core/edit_sort.h, core/overlay.h and core/overlay_bulk.h; the headers are the truth.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef extern from "<pthread.h>" nogil:
@@ -10,6 +10,13 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_rwlock_unlock(pthread_rwlock_t *lock)
     int pthread_mutex_lock(pthread_mutex_t *mutex)
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
+
+cdef extern from "edit_sort.h" nogil:
+    ctypedef struct sa_edit:
+        uint64_t address
+        uint64_t raw
+
+    void sa_edit_sort(sa_edit *edits, sa_edit *spare, size_t count)
 
 cdef extern from "overlay.h" nogil:
     enum:
@@ -39,8 +46,7 @@ cdef extern from "overlay.h" nogil:
     int sa_overlay_reserve(sa_overlay *overlay, uint64_t more)
     void sa_overlay_shrink(sa_overlay *overlay)
     void sa_overlay_clear(sa_overlay *overlay)
-    void sa_overlay_list(const sa_overlay *overlay, sa_slot *edits)
-    void sa_overlay_sort(sa_slot *edits, sa_slot *spare, size_t count)
+    void sa_overlay_list(const sa_overlay *overlay, sa_edit *edits)
     int sa_overlay_check(const sa_overlay *overlay)
 
 cdef extern from "overlay_bulk.h" nogil:

@@ -12,6 +12,8 @@ Threads: any method from any thread; arrays are worked on without the GIL. Which
 """
 
 import math
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, SupportsIndex, overload
 
@@ -22,6 +24,8 @@ from spectral_alloc._address import WORD_COUNT, as_word, as_words
 from spectral_alloc._generator import Generator
 from spectral_alloc._overlay import Overlay
 from spectral_alloc._space import SpaceCore
+from spectral_alloc.edit_log import EditLog, LogReport, save_snapshot
+from spectral_alloc.file_system import REAL_FILE_SYSTEM
 from spectral_alloc.hilbert import SIDE, hilbert_places
 from spectral_alloc.permutation import Permutation
 from spectral_alloc.progression import WORD_MASK, progression
@@ -61,6 +65,7 @@ class GenerativeSpace(SpaceCore):
     def __init__(self, seed: Seed = 0, *, values: Values = "float64") -> None:
         self._seed = normal_seed(seed)
         self._kind = value_kind(values)
+        self._log: EditLog | None = None
         self._set_up(Generator(seed_key(self._seed), self._kind.code, self._kind.low, self._kind.span))
 
     @property
@@ -212,6 +217,7 @@ class GenerativeSpace(SpaceCore):
 
         Parameters: addresses (integers from 0 to 2**64 - 1), values (numbers of this kind in the same shape, or one).
         Errors: IndexError, TypeError, ValueError that name what is wrong, and nothing is written; MemoryError.
+        With a log on a full disk it raises OSError with a note that says how many edits, from the first on, were made.
         Cost: 10 to 30 ns an edit, without the GIL; others see it page by page. Threads: any.
 
         >>> space = GenerativeSpace()
@@ -286,7 +292,10 @@ class GenerativeSpace(SpaceCore):
 
     def clear_edits(self) -> None:
         """Take all edits away: every address holds its generated value again."""
-        self._remove(self.overlay.edits()[0])
+        if self.overlay.journal is None:
+            self.overlay.clear()
+        else:
+            self._remove(self.overlay.edits()[0])
 
     def copy(self) -> "GenerativeSpace":
         """Return another space with the same seed, values and edits; neither sees later edits of the other."""
@@ -309,6 +318,77 @@ class GenerativeSpace(SpaceCore):
         return all(map(numpy.array_equal, self.overlay.edits(), other.overlay.edits()))
 
     __hash__ = None  # type: ignore[assignment]  # it changes when it is written
+
+    # Edits that last
+
+    def attach(
+        self, path: str | os.PathLike[str], durability: str = "interval", *, interval_seconds: float = 0.1
+    ) -> "GenerativeSpace":
+        """Keep the edits in a log: those that are in the file now, and all that are made from now on.
+
+        Parameters: path (made if it is not there), durability ("none": written in batches and at ``sync``, "interval":
+        and on stable storage after interval_seconds, "always": before a write returns), interval_seconds (0.001 to
+        3600). Returns the space; leaving ``with`` detaches. Edits made before go to the log too, if it is new.
+        Errors: ValueError for the log of another space, or if both have edits; LockedError if the file is in use;
+        CorruptLogError if it is damaged, OSError.
+        Cost: 50 ns for each edit in the file. Later 5 ns an edit more, and the disk's time with "always".
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     with GenerativeSpace(seed=1).attach(directory + "/edits.log") as space:
+        ...         space[999] = 3.14
+        ...     with GenerativeSpace(seed=1).attach(directory + "/edits.log") as space:
+        ...         space[999]
+        3.14
+        """
+        if self._log is not None:
+            raise ValueError(f"the space has a log already, {self._log.path}; detach() it first")
+        self._log = EditLog(
+            path, self.overlay, self.generator, durability=durability, interval_seconds=interval_seconds
+        )
+        self._closer = weakref.finalize(self, self._log.close_quietly)
+        return self
+
+    def detach(self) -> None:
+        """Make all edits durable and go on in memory only; nothing happens without a log. Errors: OSError."""
+        if self._log is not None:
+            self._log.close()
+            self._closer.detach()
+            self._log = None
+
+    def _attached(self) -> EditLog:
+        """The log, or an error that says that there is none."""
+        if self._log is None:
+            raise ValueError("the space has no log; attach() one first")
+        return self._log
+
+    def sync(self) -> None:
+        """Return when all edits made before the call are durable. Errors: ValueError without a log, OSError."""
+        self._attached().sync()
+
+    def compact(self) -> None:
+        """Shorten the log to the present edits; edits and reads go on meanwhile. Errors: as ``sync``; then it stays."""
+        self._attached().compact()
+
+    def snapshot(self, path: str | os.PathLike[str]) -> None:
+        """Write the present edits to a file that ``attach`` takes, as a whole or not at all. Errors: OSError.
+
+        With a log attached, another file is meant: ValueError for its own. Cost: 50 ns an edit.
+        """
+        if self._log is not None:
+            self._log.snapshot(path)
+        else:
+            save_snapshot(os.path.abspath(path), self.overlay, self.generator, REAL_FILE_SYSTEM)
+
+    def log_report(self) -> LogReport:
+        """Where the log stands: edits taken and durable, bytes, what was replayed and cut off when it was attached."""
+        return self._attached().report()
+
+    def __enter__(self) -> "GenerativeSpace":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.detach()
 
     def check(self) -> None:
         """Test every invariant of the table of edits, O(edits); AssertionError says which is broken."""

@@ -203,34 +203,12 @@ void sa_overlay_clear(sa_overlay *overlay) {
     table_free(&old);
 }
 
-void sa_overlay_list(const sa_overlay *overlay, sa_slot *edits) {
+void sa_overlay_list(const sa_overlay *overlay, sa_edit *edits) {
     const sa_table *table = &overlay->table;
     for (uint64_t i = 0; i <= mask_of(table); i++) {
-        if (table->slots[i].mark != 0) *edits++ = (sa_slot){table->slots[i].mark - 1, table->slots[i].raw};
+        if (table->slots[i].mark != 0) *edits++ = (sa_edit){table->slots[i].mark - 1, table->slots[i].raw};
     }
-    if (table->has_last) *edits = (sa_slot){UINT64_MAX, table->last_raw};
-}
-
-enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS };
-
-/* Radix sort from the lowest digit up, stable. Digits that are the same everywhere take no pass. */
-void sa_overlay_sort(sa_slot *edits, sa_slot *spare, size_t count) {
-    sa_slot *from = edits, *to = spare;
-    for (unsigned shift = 0; shift < 64 && count > 1; shift += DIGIT_BITS) {
-        size_t starts[DIGITS] = {0}, sum = 0;
-        for (size_t i = 0; i < count; i++) starts[from[i].mark >> shift & (DIGITS - 1)]++;
-        if (starts[from[0].mark >> shift & (DIGITS - 1)] == count) continue;
-        for (size_t digit = 0; digit < DIGITS; digit++) {
-            size_t size = starts[digit];
-            starts[digit] = sum;
-            sum += size;
-        }
-        for (size_t i = 0; i < count; i++) to[starts[from[i].mark >> shift & (DIGITS - 1)]++] = from[i];
-        sa_slot *swap = from;
-        from = to;
-        to = swap;
-    }
-    if (from != edits) memcpy(edits, from, count * sizeof *edits);
+    if (table->has_last) *edits = (sa_edit){UINT64_MAX, table->last_raw};
 }
 
 int sa_overlay_check(const sa_overlay *overlay) {

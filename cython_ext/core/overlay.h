@@ -32,6 +32,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edit_sort.h"
+
 enum {
     SA_GROUP_BITS = 3,
     SA_PAGE_BITS = 9,
@@ -105,11 +107,8 @@ void sa_overlay_shrink(sa_overlay *overlay);
 /* Remove all edits. */
 void sa_overlay_clear(sa_overlay *overlay);
 
-/* Copy the edits, in no order, to an array of table.count elements; there `mark` is the address itself. */
-void sa_overlay_list(const sa_overlay *overlay, sa_slot *edits);
-
-/* Sort what sa_overlay_list gave by address; equal ones keep their order. `spare` has count edits of room. O(count). */
-void sa_overlay_sort(sa_slot *edits, sa_slot *spare, size_t count);
+/* Copy the edits, in no order, to an array of table.count elements. */
+void sa_overlay_list(const sa_overlay *overlay, sa_edit *edits);
 
 /* 0, or the number of the first invariant that is broken. O(slots). */
 int sa_overlay_check(const sa_overlay *overlay);
