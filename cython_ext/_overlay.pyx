@@ -98,6 +98,8 @@ cdef class Overlay:
         cdef Py_ssize_t some
         cdef const uint8_t *flags = removed
         cdef Journal journal = self.journal
+        if removed == NULL and journal is not None and count > journal.capacity:
+            self.reserve(count)  # once, and not anew for each piece
         while done < count:
             some = self.put_some(addresses + done, raws + done, flags, count - done)
             done += some

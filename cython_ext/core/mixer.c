@@ -13,6 +13,8 @@ typedef struct sa_mixer_loops {
     void (*gather_bits)(const sa_mixer_key *, const uint64_t *, uint64_t *, size_t);
     void (*gather_doubles)(const sa_mixer_key *, const uint64_t *, double *, size_t);
     void (*gather_floats)(const sa_mixer_key *, const uint64_t *, float *, size_t);
+    void (*stream_gather_bits)(const sa_mixer_key *, const uint64_t *, uint64_t *, size_t);
+    void (*stream_gather_doubles)(const sa_mixer_key *, const uint64_t *, double *, size_t);
 } sa_mixer_loops;
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -111,11 +113,13 @@ void sa_mixer_fill_floats(const sa_mixer_key *key, uint64_t start, uint64_t step
 }
 
 void sa_mixer_gather_bits(const sa_mixer_key *key, const uint64_t *addresses, uint64_t *out, size_t count) {
-    loops()->gather_bits(key, addresses, out, count);
+    int streams = count * sizeof *out >= SA_STREAM_BYTES_MIN && out != addresses;
+    (streams ? loops()->stream_gather_bits : loops()->gather_bits)(key, addresses, out, count);
 }
 
 void sa_mixer_gather_doubles(const sa_mixer_key *key, const uint64_t *addresses, double *out, size_t count) {
-    loops()->gather_doubles(key, addresses, out, count);
+    int streams = count * sizeof *out >= SA_STREAM_BYTES_MIN;
+    (streams ? loops()->stream_gather_doubles : loops()->gather_doubles)(key, addresses, out, count);
 }
 
 void sa_mixer_gather_floats(const sa_mixer_key *key, const uint64_t *addresses, float *out, size_t count) {

@@ -12,8 +12,8 @@
  *   3. All levels give the same bits: they run the same integer steps, and the conversions to double and float are exact.
  *
  * Threads: no state but the level, which is set at import and by tests; every function is pure.
- * Cost: 0.5 to 1.3 ns a value in loops, some 4 ns alone. A fill of at least SA_STREAM_BYTES_MIN bytes is written with
- * streaming stores, since lines that are read before they are overwritten cost more than the values.
+ * Cost: 0.5 to 1.3 ns a value in loops, some 4 ns alone. A fill or gather of at least SA_STREAM_BYTES_MIN bytes is
+ * written with streaming stores, since lines that are read before they are overwritten cost more than the values.
  */
 #ifndef SA_MIXER_H
 #define SA_MIXER_H

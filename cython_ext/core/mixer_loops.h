@@ -151,6 +151,39 @@ SA_TARGET static void SA_LEVEL(gather_doubles)(const sa_mixer_key *key, const ui
     for (; i < count; i++) out[i] = sa_double_of_bits(sa_mix(key, addresses[i]));
 }
 
+SA_TARGET static void SA_LEVEL(stream_gather_bits)(const sa_mixer_key *key, const uint64_t *addresses, uint64_t *out,
+                                                   size_t count) {
+    SA_LEVEL(words) wanted, bits;
+    size_t i = 0;
+    for (; i < count && (uintptr_t)(out + i) % sizeof bits != 0; i++) out[i] = sa_mix(key, addresses[i]);
+    for (; i + SA_LANES <= count; i += SA_LANES) {
+        memcpy(&wanted, addresses + i, sizeof wanted);
+        SA_LEVEL(mix)(key, &wanted, &bits);
+        SA_STREAM(out + i, bits);
+    }
+    SA_STREAM_END();
+    for (; i < count; i++) out[i] = sa_mix(key, addresses[i]);
+}
+
+SA_TARGET static void SA_LEVEL(stream_gather_doubles)(const sa_mixer_key *key, const uint64_t *addresses, double *out,
+                                                      size_t count) {
+    SA_LEVEL(words) wanted, bits;
+    SA_LEVEL(doubles) values;
+    size_t i = 0;
+    for (; i < count && (uintptr_t)(out + i) % sizeof bits != 0; i++) {
+        out[i] = sa_double_of_bits(sa_mix(key, addresses[i]));
+    }
+    for (; i + SA_LANES <= count; i += SA_LANES) {
+        memcpy(&wanted, addresses + i, sizeof wanted);
+        SA_LEVEL(mix)(key, &wanted, &bits);
+        SA_LEVEL(to_doubles)(&bits, &values);
+        memcpy(&bits, &values, sizeof bits);
+        SA_STREAM(out + i, bits);
+    }
+    SA_STREAM_END();
+    for (; i < count; i++) out[i] = sa_double_of_bits(sa_mix(key, addresses[i]));
+}
+
 SA_TARGET static void SA_LEVEL(gather_floats)(const sa_mixer_key *key, const uint64_t *addresses, float *out,
                                               size_t count) {
     SA_LEVEL(words) wanted, bits;
@@ -168,6 +201,7 @@ SA_TARGET static void SA_LEVEL(gather_floats)(const sa_mixer_key *key, const uin
 static const sa_mixer_loops SA_LEVEL(loops) = {
     SA_LEVEL(fill_bits),      SA_LEVEL(fill_doubles), SA_LEVEL(fill_floats),    SA_LEVEL(stream_bits),
     SA_LEVEL(stream_doubles), SA_LEVEL(gather_bits),  SA_LEVEL(gather_doubles), SA_LEVEL(gather_floats),
+    SA_LEVEL(stream_gather_bits), SA_LEVEL(stream_gather_doubles),
 };
 
 #undef SA_LEVEL
