@@ -55,11 +55,11 @@ def splitmix(addresses: Words, seed: int) -> Words:
 
 
 def residues(addresses: Words, seed: int) -> Words:
-    """The mixer of the Generative Memory prototype: 16 residues, each through fmix64, XORed; the seed is XORed in."""
+    """The form of the Generative Memory prototype: a table for each of 16 residues, XORed; the seed is XORed in."""
     x = addresses ^ U(seed)
     word = numpy.zeros_like(x)
-    for prime in PRIMES:
-        word ^= murmur(x % U(prime), 0)
+    for place, prime in enumerate(PRIMES):
+        word ^= murmur(x % U(prime), place << 32)
     return word
 
 
