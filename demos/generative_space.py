@@ -65,7 +65,7 @@ def compare_with_a_weak_mixer() -> None:
     addresses = numpy.arange(1 << 16, dtype=numpy.uint64)
     shared = len(numpy.intersect1d(weak_mixer(addresses, 1337), weak_mixer(addresses, 1338)))
     ours = [GenerativeSpace(seed).bits(addresses) for seed in (1337, 1338)]
-    print(f"words that seeds 1337 and 1338 share, of {len(addresses):,}: weak mixer {shared:,} (its seeds are one space "
+    print(f"words that seeds 1337 and 1338 share, of {len(addresses):,}: weak mixer {shared:,} (one space "
           f"in another order), ours {len(numpy.intersect1d(*ours))}")  # fmt: skip
     steps = [int(numpy.prod(PRIMES[i : i + 3], dtype=object)) for i in range(0, 15, 3)] + [PRIMES[15]]
     corners = [sum(step for bit, step in enumerate(steps) if corner >> bit & 1) for corner in range(64)]

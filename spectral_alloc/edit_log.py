@@ -15,8 +15,8 @@ Invariants:
    tail, and is cut off.
 4. A compacted file takes the place of the old one only when it is durable.
 
-Threads: any; one lock orders those that write the file. A space never waits for the disk but when 65,536 edits wait
-already, or with "always". Forks: a child must not write, and says so.
+Threads: any; one lock orders those that write the file, another those that sync it. An edit waits for the disk only
+with "always", or to write when 65,536 edits wait already. Forks: a child must not write, and says so.
 Cost: 8 to 16 bytes an edit, one system call for up to 65,536 edits, one sync for all edits of all threads that wait.
 """
 
@@ -133,7 +133,9 @@ class EditLog:
         self.durability = durability
         self._interval_seconds = interval_seconds
         self._overlay, self._generator, self._file_system = overlay, generator, file_system
-        # Re-entrant, as a finaliser that runs while it is held may close this log.
+        # Whoever wants both takes _syncing first. The disk's slow work is done under it alone, so that edits that find
+        # the journal full need not wait for it. Re-entrant, since one part of the work is done by way of another.
+        self._syncing = threading.RLock()
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._process_id = os.getpid()
@@ -263,19 +265,20 @@ class EditLog:
 
     def sync(self) -> None:
         """Return when all edits that were made before the call are on stable storage. Errors: OSError, ClosedError."""
-        with self._lock:
-            file = self._own_file()
-            wanted = self._journal.appended_count
-            while self._journal.written_count < wanted:
-                self.make_room()
-            if self._journal.durable_bytes < self._journal.end_bytes:
+        with self._syncing:
+            with self._lock:
+                file = self._own_file()
+                wanted = self._journal.appended_count
+                while self._journal.written_count < wanted:
+                    self.make_room()
                 count, end = self._journal.written_count, self._journal.end_bytes
+            if self._journal.durable_bytes < end:
                 self._file_system.sync(file.fd)
                 self._journal.synced(count, end)
 
     def commit(self, count: int) -> None:
         """Return when the first ``count`` edits are durable; threads that wait together share one sync."""
-        with self._lock:
+        with self._syncing:
             if self._journal.durable_count < count:
                 self.sync()
 
@@ -298,7 +301,7 @@ class EditLog:
             temporary = self.path + COMPACTING
             made = write_snapshot(temporary, self._overlay, self._generator, self._file_system)
             try:
-                with self._lock:
+                with self._syncing, self._lock:
                     self._take_place(made, temporary, start)
             except BaseException:
                 with suppress(OSError):
@@ -336,7 +339,7 @@ class EditLog:
 
         Errors: OSError; then the log stays open. In a child process the parent's file is let go as it is.
         """
-        with self._lock:
+        with self._syncing, self._lock:
             if self._journal.file is None:
                 return
             if os.getpid() == self._process_id:
