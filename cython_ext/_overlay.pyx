@@ -30,6 +30,10 @@ import numpy
 
 from spectral_alloc.errors import LockedError
 
+cdef enum:
+    PIECE_EDITS = 65536   # edits under one holding of `writing`
+    SAMPLE_COUNT = 256
+
 PAGE_ADDRESSES = SA_PAGE_ADDRESSES
 SLOT_BYTES = sizeof(sa_slot)
 
@@ -58,7 +62,7 @@ cdef class Overlay:
     @property
     def memory_bytes(self):
         """Memory of the table and its filter."""
-        return (SLOT_BYTES + SA_FILTER_BITS_PER_SLOT / 8) * (1 << self.core.table.slot_bits)
+        return ((8 * SLOT_BYTES + SA_FILTER_BITS_PER_SLOT) << self.core.table.slot_bits) // 8
 
     cdef bint find(self, uint64_t address, uint64_t *raw) noexcept:
         if self.writers:
@@ -98,8 +102,8 @@ cdef class Overlay:
         cdef Py_ssize_t some
         cdef const uint8_t *flags = removed
         cdef Journal journal = self.journal
-        if removed == NULL and journal is not None and count > journal.capacity:
-            self.reserve(count)  # once, and not anew for each piece
+        if removed == NULL and count > PIECE_EDITS:
+            self.reserve(self.new_among(addresses, count))  # once, and not anew for each piece
         while done < count:
             some = self.put_some(addresses + done, raws + done, flags, count - done)
             done += some
@@ -116,7 +120,7 @@ cdef class Overlay:
         return 0
 
     cdef Py_ssize_t put_some(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count) except -1:
-        """Make the first edits, as many as the journal has room for; 0 if it has none."""
+        """Make the first edits, as many as the journal has room for and a piece has; 0 if there is no room."""
         cdef int failed = 0
         cdef size_t i, writes = 0
         cdef Journal journal = self.journal
@@ -126,6 +130,7 @@ cdef class Overlay:
         self.writers += 1
         with nogil:
             pthread_mutex_lock(&self.core.writing)
+            count = min(count, <size_t>PIECE_EDITS)
             if is_logged:
                 count = min(count, journal.capacity - journal.count)
             if removed == NULL:
@@ -146,6 +151,14 @@ cdef class Overlay:
         if failed:
             raise MemoryError(f"no memory for {count} more edits beside {self.core.table.count}")
         return count
+
+    cdef unsigned long long new_among(self, const uint64_t *addresses, size_t count) noexcept:
+        """About how many of many addresses have no edit yet, from a sample."""
+        cdef size_t i, fresh = 0, step = count // SAMPLE_COUNT
+        cdef uint64_t raw
+        for i in range(<size_t>SAMPLE_COUNT):
+            fresh += not self.find(addresses[i * step], &raw)
+        return <unsigned long long>fresh * step
 
     def set_journal(self, Journal journal, /):
         """Let edits go to a journal from now on, or with None to none; no edit is on its way to the old one then."""

@@ -14,6 +14,7 @@ cdef class Journal:
     cdef readonly size_t capacity
     cdef readonly unsigned value_bytes
     cdef readonly bint is_always       # every edit waits until it is on stable storage
+    cdef bytearray buffer              # what pending is a view of
     cdef readonly object pending       # the spare edits as blocks, until they are written
     cdef readonly object refusal       # why no edit is taken any more, or None
     cdef readonly object log           # what makes room and commits

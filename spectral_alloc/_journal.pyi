@@ -16,7 +16,7 @@ class Journal:
     capacity: int
     value_bytes: int
     is_always: bool
-    pending: bytes | None
+    pending: memoryview | None
     refusal: str | None
     log: Any
     file: OpenFile | None

@@ -18,6 +18,7 @@ cdef class Overlay:
     cdef int remove(self, uint64_t address) except -1
     cdef bint is_free(self)
     cdef int put_many(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count) except -1
+    cdef unsigned long long new_among(self, const uint64_t *addresses, size_t count) noexcept
     cdef Py_ssize_t put_some(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count) except -1
     cdef void patch_fill(self, uint64_t start, uint64_t step, void *out, size_t count, size_t value_bytes) noexcept
     cdef void patch_gather(self, const uint64_t *addresses, void *out, size_t count, size_t value_bytes) noexcept

@@ -10,25 +10,34 @@ enum { AT_CHECKSUM = 4, AT_DURABLE = 8, AT_BASE = 16, AT_STEP = 24, AT_COUNT = 3
 
 static const uint8_t MAGIC[4] = {'S', 'A', 'E', '1'};
 
-/* Little-endian on every machine; compilers make one move of each. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define SA_LITTLE_WORD(word) __builtin_bswap64(word)
+#define SA_LITTLE_HALF(half) __builtin_bswap32(half)
+#else
+#define SA_LITTLE_WORD(word) (word)
+#define SA_LITTLE_HALF(half) (half)
+#endif
+
 static inline void store_word(uint8_t *at, uint64_t word) {
-    for (unsigned i = 0; i < 8; i++) at[i] = (uint8_t)(word >> 8 * i);
+    word = SA_LITTLE_WORD(word);
+    memcpy(at, &word, sizeof word);
 }
 
 static inline void store_half(uint8_t *at, uint32_t half) {
-    for (unsigned i = 0; i < 4; i++) at[i] = (uint8_t)(half >> 8 * i);
+    half = SA_LITTLE_HALF(half);
+    memcpy(at, &half, sizeof half);
 }
 
 static inline uint64_t load_word(const uint8_t *at) {
-    uint64_t word = 0;
-    for (unsigned i = 0; i < 8; i++) word |= (uint64_t)at[i] << 8 * i;
-    return word;
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return SA_LITTLE_WORD(word);
 }
 
 static inline uint32_t load_half(const uint8_t *at) {
-    uint32_t half = 0;
-    for (unsigned i = 0; i < 4; i++) half |= (uint32_t)at[i] << 8 * i;
-    return half;
+    uint32_t half;
+    memcpy(&half, at, sizeof half);
+    return SA_LITTLE_HALF(half);
 }
 
 static inline uint64_t load_width(const uint8_t *at, unsigned width) {

@@ -3,57 +3,14 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-enum { HUGE_BYTES_MIN = 8 << 20 };
-
-static inline uint64_t mask_of(const sa_table *table) { return (1ull << table->slot_bits) - 1; }
-
-static inline uint64_t home_of(const sa_table *table, uint64_t secret, uint64_t address) {
-    uint64_t group = sa_overlay_hash(address >> SA_GROUP_BITS, secret) >> (64 + SA_GROUP_BITS - table->slot_bits);
-    return group << SA_GROUP_BITS | (address & ((1u << SA_GROUP_BITS) - 1));
-}
-
-static inline uint64_t filter_bit_of(const sa_table *table, uint64_t secret, uint64_t address) {
-    return sa_overlay_hash(address >> SA_PAGE_BITS, secret) >> (62 - table->slot_bits);
-}
-
-/* The slot that holds the mark, or the empty one where a search for it ends. */
+/* The slot that holds the address, or the empty one where a search for it ends. */
 static inline sa_slot *slot_of(const sa_table *table, uint64_t secret, uint64_t address) {
-    uint64_t mask = mask_of(table), at = home_of(table, secret, address), mark = address + 1;
-    while (table->slots[at].mark != mark && table->slots[at].mark != 0) at = (at + 1) & mask;
-    return &table->slots[at];
+    return sa_table_slot(table, sa_table_home(table, secret, address), address);
 }
 
-/* Needs a free slot. */
 static inline void put(sa_table *table, uint64_t secret, uint64_t address, uint64_t raw) {
-    uint64_t bit = filter_bit_of(table, secret, address);
-    table->filter[bit / 64] |= 1ull << bit % 64;
-    if (address == UINT64_MAX) {
-        table->count += !table->has_last;
-        table->has_last = 1;
-        table->last_raw = raw;
-        return;
-    }
-    sa_slot *slot = slot_of(table, secret, address);
-    table->count += slot->mark == 0;
-    slot->mark = address + 1;
-    slot->raw = raw;
-}
-
-/* Zeroed memory. Large tables ask for huge pages: each look-up goes to another page, and walking the tables of small ones
- * costs as much as the look-up. */
-static void *zeroed(size_t bytes) {
-    if (bytes < HUGE_BYTES_MIN) return calloc(1, bytes);
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return NULL;
-    madvise(memory, bytes, MADV_HUGEPAGE);
-    return memory;
-}
-
-static void release(void *memory, size_t bytes) {
-    if (bytes < HUGE_BYTES_MIN || memory == NULL) free(memory);
-    else munmap(memory, bytes);
+    sa_table_put(table, sa_table_home(table, secret, address), sa_table_bit(table, secret, address), address, raw);
 }
 
 static size_t slots_bytes(uint32_t slot_bits) { return sizeof(sa_slot) << slot_bits; }
@@ -61,8 +18,8 @@ static size_t slots_bytes(uint32_t slot_bits) { return sizeof(sa_slot) << slot_b
 static size_t filter_bytes(uint32_t slot_bits) { return ((size_t)SA_FILTER_BITS_PER_SLOT << slot_bits) / 8; }
 
 static void table_free(sa_table *table) {
-    release(table->slots, slots_bytes(table->slot_bits));
-    release(table->filter, filter_bytes(table->slot_bits));
+    free(table->slots);
+    free(table->filter);
     memset(table, 0, sizeof *table);
 }
 
@@ -70,8 +27,8 @@ static int table_init(sa_table *table, uint32_t slot_bits) {
     memset(table, 0, sizeof *table);
     if (slot_bits > SA_SLOT_BITS_MAX) return -1;
     table->slot_bits = slot_bits;
-    table->slots = zeroed(slots_bytes(slot_bits));
-    table->filter = zeroed(filter_bytes(slot_bits));
+    table->slots = calloc(1, slots_bytes(slot_bits));
+    table->filter = calloc(1, filter_bytes(slot_bits));
     if (table->slots != NULL && table->filter != NULL) return 0;
     table_free(table);
     return -1;
@@ -127,7 +84,7 @@ static int rebuild_slow(sa_overlay *overlay, uint32_t slot_bits) {
     sa_table made, old = overlay->table;
     if (table_init(&made, slot_bits) != 0) return -1;
     if (old.has_last) put(&made, overlay->secret, UINT64_MAX, old.last_raw);
-    for (uint64_t i = 0; i <= mask_of(&old); i++) {
+    for (uint64_t i = 0; i <= sa_table_mask(&old); i++) {
         if (old.slots[i].mark != 0) put(&made, overlay->secret, old.slots[i].mark - 1, old.slots[i].raw);
     }
     pthread_rwlock_wrlock(&overlay->lock);
@@ -157,9 +114,9 @@ int sa_overlay_put(sa_overlay *overlay, uint64_t address, uint64_t raw) {
 
 /* Empty a slot, and move up those behind it that would be cut off from their homes (invariant 2). */
 static void vacate(sa_table *table, uint64_t secret, uint64_t hole) {
-    uint64_t mask = mask_of(table);
+    uint64_t mask = sa_table_mask(table);
     for (uint64_t at = (hole + 1) & mask; table->slots[at].mark != 0; at = (at + 1) & mask) {
-        uint64_t home = home_of(table, secret, table->slots[at].mark - 1);
+        uint64_t home = sa_table_home(table, secret, table->slots[at].mark - 1);
         if (((at - home) & mask) >= ((at - hole) & mask)) {
             table->slots[hole] = table->slots[at];
             hole = at;
@@ -205,7 +162,7 @@ void sa_overlay_clear(sa_overlay *overlay) {
 
 void sa_overlay_list(const sa_overlay *overlay, sa_edit *edits) {
     const sa_table *table = &overlay->table;
-    for (uint64_t i = 0; i <= mask_of(table); i++) {
+    for (uint64_t i = 0; i <= sa_table_mask(table); i++) {
         if (table->slots[i].mark != 0) *edits++ = (sa_edit){table->slots[i].mark - 1, table->slots[i].raw};
     }
     if (table->has_last) *edits = (sa_edit){UINT64_MAX, table->last_raw};
@@ -214,7 +171,7 @@ void sa_overlay_list(const sa_overlay *overlay, sa_edit *edits) {
 int sa_overlay_check(const sa_overlay *overlay) {
     const sa_table *table = &overlay->table;
     uint64_t used = table->has_last;
-    for (uint64_t i = 0; i <= mask_of(table); i++) {
+    for (uint64_t i = 0; i <= sa_table_mask(table); i++) {
         if (table->slots[i].mark == 0) continue;
         uint64_t address = table->slots[i].mark - 1;
         used++;

@@ -80,10 +80,41 @@ static inline uint64_t sa_overlay_hash(uint64_t word, uint64_t secret) {
     return word * 0xD6E8FEB86659FD93u;
 }
 
+static inline uint64_t sa_table_mask(const sa_table *table) { return (1ull << table->slot_bits) - 1; }
+
+static inline uint64_t sa_table_home(const sa_table *table, uint64_t secret, uint64_t address) {
+    uint64_t group = sa_overlay_hash(address >> SA_GROUP_BITS, secret) >> (64 + SA_GROUP_BITS - table->slot_bits);
+    return group << SA_GROUP_BITS | (address & ((1u << SA_GROUP_BITS) - 1));
+}
+
+/* The place in the filter of the page of an address. */
+static inline uint64_t sa_table_bit(const sa_table *table, uint64_t secret, uint64_t address) {
+    return sa_overlay_hash(address >> SA_PAGE_BITS, secret) >> (62 - table->slot_bits);
+}
+
+static inline sa_slot *sa_table_slot(const sa_table *table, uint64_t home, uint64_t address) {
+    uint64_t mask = sa_table_mask(table), mark = address + 1;
+    while (table->slots[home].mark != mark && table->slots[home].mark != 0) home = (home + 1) & mask;
+    return &table->slots[home];
+}
+
+/* Needs a free slot. */
+static inline void sa_table_put(sa_table *table, uint64_t home, uint64_t bit, uint64_t address, uint64_t raw) {
+    table->filter[bit / 64] |= 1ull << bit % 64;
+    if (address == UINT64_MAX) {
+        table->count += !table->has_last;
+        table->has_last = 1;
+        table->last_raw = raw;
+        return;
+    }
+    sa_slot *slot = sa_table_slot(table, home, address);
+    table->count += slot->mark == 0;
+    *slot = (sa_slot){address + 1, raw};
+}
+
 static inline int sa_overlay_is_dirty(const sa_overlay *overlay, uint64_t address) {
-    const sa_table *table = &overlay->table;
-    uint64_t bit = sa_overlay_hash(address >> SA_PAGE_BITS, overlay->secret) >> (62 - table->slot_bits);
-    return (int)(table->filter[bit / 64] >> bit % 64 & 1);
+    uint64_t bit = sa_table_bit(&overlay->table, overlay->secret, address);
+    return (int)(overlay->table.filter[bit / 64] >> bit % 64 & 1);
 }
 
 /* 1 and *raw if the address has an edit, else 0. */

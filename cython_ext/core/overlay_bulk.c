@@ -12,7 +12,7 @@
 #define SA_ALWAYS_INLINE inline
 #endif
 
-enum { AHEAD_COUNT = 16 };
+enum { AHEAD_COUNT = 16, BATCH_COUNT = 32 };
 
 static inline void store(void *out, size_t i, uint64_t raw, size_t value_bytes) {
     if (value_bytes == 4) {
@@ -23,16 +23,8 @@ static inline void store(void *out, size_t i, uint64_t raw, size_t value_bytes) 
     }
 }
 
-static SA_ALWAYS_INLINE void fetch_filter_ahead(const sa_overlay *overlay, uint64_t address) {
-    uint64_t bit = sa_overlay_hash(address >> SA_PAGE_BITS, overlay->secret) >> (62 - overlay->table.slot_bits);
-    SA_FETCH_AHEAD(&overlay->table.filter[bit / 64]);
-}
-
 static SA_ALWAYS_INLINE void fetch_ahead(const sa_overlay *overlay, uint64_t address) {
-    const sa_table *table = &overlay->table;
-    uint64_t hash = sa_overlay_hash(address >> SA_GROUP_BITS, overlay->secret);
-    uint64_t home = hash >> (64 + SA_GROUP_BITS - table->slot_bits) << SA_GROUP_BITS;
-    SA_FETCH_AHEAD(&table->slots[home | (address & ((1u << SA_GROUP_BITS) - 1))]);
+    SA_FETCH_AHEAD(&overlay->table.slots[sa_table_home(&overlay->table, overlay->secret, address)]);
 }
 
 /* How many of the next addresses lie in the page of the first, at least 1. */
@@ -91,18 +83,37 @@ void sa_overlay_patch_gather(sa_overlay *overlay, const uint64_t *addresses, voi
     }
 }
 
+/* One batch: first all places are worked out and fetched, then all edits are made. */
+static void put_batch(sa_overlay *overlay, const uint64_t *addresses, const uint64_t *raws, size_t count) {
+    uint64_t homes[BATCH_COUNT], bits[BATCH_COUNT];
+    sa_table *table = &overlay->table;
+    for (size_t i = 0; i < count; i++) {
+        homes[i] = sa_table_home(table, overlay->secret, addresses[i]);
+        bits[i] = sa_table_bit(table, overlay->secret, addresses[i]);
+        SA_FETCH_AHEAD(&table->slots[homes[i]]);
+        SA_FETCH_AHEAD(&table->filter[bits[i] / 64]);
+    }
+    for (size_t i = 0; i < count; i++) sa_table_put(table, homes[i], bits[i], addresses[i], raws[i]);
+}
+
+static void put_or_remove(sa_overlay *overlay, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed,
+                          size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (i + AHEAD_COUNT < count) fetch_ahead(overlay, addresses[i + AHEAD_COUNT]);
+        if (removed[i]) sa_overlay_remove(overlay, addresses[i]);
+        else sa_overlay_put(overlay, addresses[i], raws[i]);
+    }
+}
+
 void sa_overlay_scatter(sa_overlay *overlay, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed,
                         size_t count) {
-    for (size_t done = 0, end; done < count; done = end) {
-        end = count - done < SA_PAGE_ADDRESSES ? count : done + SA_PAGE_ADDRESSES;
+    for (size_t done = 0, piece; done < count; done += piece) {
+        piece = count - done < SA_PAGE_ADDRESSES ? count - done : SA_PAGE_ADDRESSES;
         pthread_rwlock_wrlock(&overlay->lock);
-        for (size_t i = done; i < end; i++) {
-            if (i + AHEAD_COUNT < count) {
-                fetch_ahead(overlay, addresses[i + AHEAD_COUNT]);
-                fetch_filter_ahead(overlay, addresses[i + AHEAD_COUNT]);
-            }
-            if (removed != NULL && removed[i]) sa_overlay_remove(overlay, addresses[i]);
-            else sa_overlay_put(overlay, addresses[i], raws[i]);
+        if (removed != NULL) put_or_remove(overlay, addresses + done, raws + done, removed + done, piece);
+        for (size_t i = 0; i < piece && removed == NULL; i += BATCH_COUNT) {
+            size_t batch = piece - i < BATCH_COUNT ? piece - i : BATCH_COUNT;
+            put_batch(overlay, addresses + done + i, raws + done + i, batch);
         }
         pthread_rwlock_unlock(&overlay->lock);
     }
