@@ -32,7 +32,7 @@ def arrays_of(edits: list[tuple[int, int]]) -> tuple[numpy.ndarray, numpy.ndarra
     return numpy.ascontiguousarray(pairs[:, 0]), numpy.ascontiguousarray(pairs[:, 1])
 
 
-def reopened(path: Path, seed: int = 1, **settings: object) -> dict[int, float]:
+def reopened(path: Path, seed: int | str = 1, **settings: object) -> dict[int, float]:
     """The edits that a new space finds in a log."""
     space = GenerativeSpace(seed, **settings).attach(path)
     try:
@@ -498,3 +498,14 @@ def test_nothing_promised_is_lost_by_kills(tmp_path: Path, long_mode: bool) -> N
         if kill % 20 == 19:
             with GenerativeSpace(1).attach(path) as space:
                 space.compact()
+
+
+def test_a_file_of_format_1_is_read_for_ever(tmp_path: Path) -> None:
+    """A log that was written when format 1 was made has the edits that it had, and its blocks are as the page says."""
+    data = (Path(__file__).parent / "data" / "edits_format_1.log").read_bytes()
+    path = tmp_path / "log"
+    path.write_bytes(data)
+    wanted = {999: 3.141592653589793, 0: 0.0, LAST: -0.0, 2**40: 1e300, **dict.fromkeys(range(100, 200, 10), 0.5)}
+    assert reopened(path, seed="fixture") == wanted
+    first = "53414531 03c22ea8 4000000000000000 e703000000000000 0000000000000000 01000000 00000008 182d4454fb210940"
+    assert data[HEADER_BYTES : HEADER_BYTES + 48] == bytes.fromhex(first)
