@@ -42,6 +42,7 @@ sanitize: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/hot_path.py
 	$(BIN)/python benchmarks/bookkeeping.py
+	$(BIN)/python benchmarks/space.py --repeats 5
 
 clean:
 	rm -rf build dist .venv *.egg-info spectral_alloc/*.so
