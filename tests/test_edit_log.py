@@ -1,18 +1,15 @@
-"""The edit log: exact replay, torn tails, damage, full disks, compaction, snapshots, forks, and kills."""
+"""The edit log: exact replay, torn tails, damage, full disks, compaction, and snapshots."""
 
 import contextlib
 import errno
-import os
 import random
-import signal
-import struct
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy
 import pytest
+from edit_logs import reopened
 from faults import FaultyFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,15 +27,6 @@ def arrays_of(edits: list[tuple[int, int]]) -> tuple[numpy.ndarray, numpy.ndarra
     """Two uint64 arrays of pairs."""
     pairs = numpy.array(edits, dtype=numpy.uint64).reshape(-1, 2)
     return numpy.ascontiguousarray(pairs[:, 0]), numpy.ascontiguousarray(pairs[:, 1])
-
-
-def reopened(path: Path, seed: int | str = 1, **settings: object) -> dict[int, float]:
-    """The edits that a new space finds in a log."""
-    space = GenerativeSpace(seed, **settings).attach(path)
-    try:
-        return dict(space.edits())
-    finally:
-        space.detach()
 
 
 def log_of(space: GenerativeSpace) -> EditLog:
@@ -412,92 +400,6 @@ def test_a_snapshot_is_a_log_of_its_own(tmp_path: Path) -> None:
     space.snapshot(tmp_path / "first")
     assert reopened(tmp_path / "first")[1] == 3.0
     space.detach()
-
-
-def exit_status(work: Callable[[], bool]) -> int:
-    """The exit status of a forked child: 0 if work says that all is well."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            status = 0 if work() else 2
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_child_process_may_read_but_not_write_the_parents_log(tmp_path: Path) -> None:
-    """It is told so, and goes on in memory after detach(); the parent's file has nothing of it."""
-    space = GenerativeSpace(1).attach(tmp_path / "log", "none")
-    space[1] = 1.0
-
-    def work() -> bool:
-        for attempt in (lambda: space.write(2, 2.0), lambda: space.scatter([2], 2.0), space.sync):
-            with pytest.raises(LockedError, match="parent process"):
-                attempt()
-        assert space[1] == 1.0
-        space.detach()
-        space[2] = 2.0
-        return space[2] == 2.0 and space[1] == 1.0
-
-    assert exit_status(work) == 0
-    space[3] = 3.0
-    space.detach()
-    assert reopened(tmp_path / "log") == {1: 1.0, 3: 3.0}
-
-
-def value_of(number: int) -> float:
-    """What the writers below write at an address: exact, and different everywhere."""
-    return struct.unpack("<d", struct.pack("<Q", number * 0x9E3779B97F4A7C15 % 2**62))[0]
-
-
-def write_until_killed(path: Path, durability: str, pipe: int, start: int) -> None:
-    """Write edits, and after each that is promised tell its number."""
-    space = GenerativeSpace(1).attach(path, durability)
-    number = start
-    while True:
-        if number % 3:
-            space[number] = value_of(number)
-            number += 1
-        else:
-            space.scatter(range(number, number + 40), [value_of(n) for n in range(number, number + 40)])
-            number += 40
-        if durability == "none":
-            space.sync()
-        os.write(pipe, struct.pack("<Q", number))
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_nothing_promised_is_lost_by_kills(tmp_path: Path, long_mode: bool) -> None:
-    """100 SIGKILLs at random moments: every edit up to the last promise is there, exactly, and nothing else."""
-    path, draw, promised = tmp_path / "log", random.Random(8), 0
-    for kill in range(2000 if long_mode else 100):
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                write_until_killed(path, ("none", "always")[kill % 2], writer, promised)
-            finally:
-                os._exit(1)
-        os.close(writer)
-        first = os.read(reader, 8)
-        threading.Event().wait(draw.random() * 0.01)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        told = first
-        while piece := os.read(reader, 1 << 16):
-            told += piece
-        os.close(reader)
-        promised = struct.unpack("<Q", told[len(told) // 8 * 8 - 8 : len(told) // 8 * 8])[0]
-        found = reopened(path)
-        assert len(found) >= promised
-        assert list(found) == list(range(len(found)))
-        assert all(found[number] == value_of(number) for number in found)
-        promised = len(found)
-        if kill % 20 == 19:
-            with GenerativeSpace(1).attach(path) as space:
-                space.compact()
 
 
 def test_a_file_of_format_1_is_read_for_ever(tmp_path: Path) -> None:
