@@ -109,7 +109,11 @@ cdef class Ledger:
         self.buffer_bytes = buffer_bytes
 
     def charge_slack(self, long long slack_bytes):
-        """Set the part of the allocator's unusable memory that is put down to this container."""
+        """Set the part of the allocator's unusable memory that is put down to this container, if values can leave for it."""
+        cdef long long movable = 0
+        for queue in (SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_WARM, SA_QUEUE_SHIPPING, SA_QUEUE_FRESH):
+            movable += self.policy.queues[queue].bytes
+        slack_bytes = min(slack_bytes, movable + max(0, self.slack_bytes - self.budget_.excess(0)))
         self.charge(slack_bytes - self.slack_bytes)
         self.slack_bytes = slack_bytes
 
@@ -121,18 +125,15 @@ cdef class Ledger:
         """Bytes above the limit less `slack`; negative when there is room."""
         return self.budget_.excess(slack)
 
-    cdef void rebudget(self, Budget budget) noexcept:
-        self.budget_.charge(-self.used)
-        self.budget_ = budget
-        budget.charge(self.used)
-
     @property
     def budget(self):
         return self.budget_
 
     @budget.setter
     def budget(self, Budget budget not None):
-        self.rebudget(budget)
+        self.budget_.charge(-self.used)
+        self.budget_ = budget
+        budget.charge(self.used)
 
     cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept:
         """The dict dropped cells behind our back: take the sums from what is left."""
@@ -386,7 +387,6 @@ cdef class Ledger:
 
     @property
     def counted_bytes(self):
-        """Bytes that are known to be used: used_bytes without the slack."""
         return self.used - self.slack_bytes
 
     @property

@@ -159,6 +159,7 @@ class Tiers:
             self.spill(ledger.excess_bytes(slack))
         self._await_writes()
         ledger.charge_buffers(self.codec.resident_bytes)
+        ledger.charge_slack(ledger.used_bytes - ledger.counted_bytes)  # less of it where fewer values are left to leave
         self.trim(before - ledger.used_bytes)
         if self.has_backlog:
             self.on_backlog()
