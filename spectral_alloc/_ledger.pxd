@@ -64,4 +64,4 @@ cdef class Ledger:
     cdef void detach_all(self) noexcept
 
 
-cdef long long frame_memory_bytes(Py_ssize_t length) noexcept
+cpdef long long frame_bytes_in_memory(Py_ssize_t length) noexcept
