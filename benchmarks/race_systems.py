@@ -180,7 +180,7 @@ SYSTEMS = {
         "(sys.getsizeof, as in its example, sees a tenth of a record)",
     ),
     "diskcache": System(
-        open_diskcache, ("diskcache",), 'Index of a Cache with eviction_policy="none"; filled in transact() of 5,000 each'
+        open_diskcache, ("diskcache",), 'Index of a Cache with eviction_policy="none"; filled by 5,000 in transact()'
     ),
     "shelve": System(open_shelve, (), "shelve.open(path, protocol=5) over the best dbm that this Python has"),
 }
