@@ -31,7 +31,16 @@ FIXED_BYTES = 90_000_000
 # A single call that never returns is given up: storing and racing may each take the limit, and then some.
 GRACE_SECONDS = 60.0
 LAP = Path(__file__).with_name("race_lap.py")
-COLUMNS = ("operations_per_second", "p50_us", "p99_us", "p99.9_us", "rss_peak_bytes", "disk_bytes", "fill_seconds")
+COLUMNS = {
+    "ops/s": "operations_per_second",
+    "CPU us": "processor_us",
+    "p50 us": "p50_us",
+    "p99 us": "p99_us",
+    "p99.9 us": "p99.9_us",
+    "peak MB": "rss_peak_bytes",
+    "disk MB": "disk_bytes",
+    "fill s": "fill_seconds",
+}
 
 
 def scratch_folder() -> Path:
@@ -110,11 +119,10 @@ def note(lap: dict[str, Any]) -> str:
 def print_table(workload: str, laps: dict[str, dict[str, Any]]) -> None:
     """One line for each system, the fastest first."""
     print(f"\n{workload}")
-    titles = ("ops/s", "p50 us", "p99 us", "p99.9 us", "peak MB", "disk MB", "fill s")
-    print(f"{'system':17}" + "".join(f"{title:>10}" for title in titles) + "  note")
+    print(f"{'system':17}" + "".join(f"{title:>10}" for title in COLUMNS) + "  note")
     for name, lap in sorted(laps.items(), key=lambda item: -item[1].get("operations_per_second", 0)):
         cells = []
-        for column in COLUMNS:
+        for column in COLUMNS.values():
             value = lap.get(column)
             scale = 1e6 if column.endswith("_bytes") else 1
             digits = 0 if column.endswith(("_bytes", "_second")) else 1

@@ -3,15 +3,18 @@
     python race_lap.py '{"system": "thermal", "workload": "records", ...}'
 
 Stores every value, then runs the operations. Each operation is timed alone, from before the subscript to after it;
-making the values to write and comparing the values read happens between the timed parts. Prints one line of JSON.
+making the values to write and comparing the values read happens between the timed parts. The processor time of this
+thread is taken around that, since it is what a busy machine does not change. Prints one line of JSON.
 """
 
 import json
 import os
 import sys
 from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter, perf_counter_ns
+from time import perf_counter, perf_counter_ns, thread_time_ns
 from typing import Any
 
 import numpy
@@ -51,13 +54,20 @@ def fill(store: Any, values: Values, count: int, seconds: float) -> dict[str, fl
     return {"filled": done, "fill_seconds": perf_counter() - start}
 
 
-def lap(
-    store: Any, values: Values, numbers: array, writes: bytearray, count: int, seconds: float
-) -> tuple[array, int, float]:
-    """Run the operations; returns the nanoseconds of each, how many reads were wrong, and the wall time."""
+@dataclass
+class Times:
+    """The nanoseconds of each operation, those of the processor for all, the reads that were wrong, the wall time."""
+
+    took: array = field(default_factory=lambda: array("Q"))
+    processor_ns: int = 0
+    wrong: int = 0
+    wall_seconds: float = 0.0
+
+
+def lap(store: Any, values: Values, numbers: array, writes: bytearray, count: int, seconds: float) -> Times:
+    """Run the operations until all are done or the time is over."""
     versions = array("L", bytes(8 * count))
-    took = array("Q")
-    wrong = 0
+    times = Times()
     start = perf_counter()
     deadline = perf_counter_ns() + int(seconds * 1e9)
     for number, writes_now in zip(numbers, writes, strict=True):
@@ -65,27 +75,27 @@ def lap(
         if writes_now:
             versions[number] += 1
             value = values.make(number, versions[number])
+            began = thread_time_ns()
             before = perf_counter_ns()
             store[key] = value
             after = perf_counter_ns()
         else:
+            began = thread_time_ns()
             before = perf_counter_ns()
             value = store[key]
             after = perf_counter_ns()
-            wrong += not values.is_right(value, number, versions[number])
-        took.append(after - before)
+        times.processor_ns += thread_time_ns() - began
+        times.took.append(after - before)
+        times.wrong += not writes_now and not values.is_right(value, number, versions[number])
         if after > deadline:
             break
-    return took, wrong, perf_counter() - start
+    times.wall_seconds = perf_counter() - start
+    return times
 
 
-def timer_ns() -> float:
-    """What reading the clock twice costs; it is part of every time reported."""
-    times = []
-    for _ in range(TIMER_SAMPLES):
-        before = perf_counter_ns()
-        times.append(perf_counter_ns() - before)
-    return float(numpy.median(times))
+def clock_ns(clock: Callable[[], int]) -> float:
+    """What reading a clock twice costs."""
+    return float(numpy.median([-clock() + clock() for _ in range(TIMER_SAMPLES)]))
 
 
 def run(
@@ -100,17 +110,19 @@ def run(
     result |= fill(store, values, work.value_count, seconds)
     result["details_after_fill"] = details(system, store)
     if result["filled"] == work.value_count:
-        took, wrong, wall = lap(store, values, numbers, writes, work.value_count, seconds)
+        times = lap(store, values, numbers, writes, work.value_count, seconds)
+        took, done = times.took, len(times.took)
         busy = sum(took) / 1e9
         result |= {
-            "operations": len(took),
+            "operations": done,
             "operations_wanted": len(numbers),
-            "wrong": wrong,
+            "wrong": times.wrong,
             "busy_seconds": busy,
-            "wall_seconds": wall,
-            "operations_per_second": len(took) / busy,
+            "wall_seconds": times.wall_seconds,
+            "operations_per_second": done / busy,
+            "processor_us": (times.processor_ns / done - clock_ns(thread_time_ns)) / 1e3,
             "max_us": max(took) / 1e3,
-            "timer_ns": timer_ns(),
+            "timer_ns": clock_ns(perf_counter_ns),
         }
         for name, share in QUANTILES.items():
             result[name] = float(numpy.quantile(numpy.frombuffer(took, dtype=numpy.uint64), share)) / 1e3
