@@ -41,7 +41,7 @@ sanitize: $(STAMP)
 
 # What a hot entry costs, and a race at a tenth of its size; docs/benchmarks.md names the commands of the full runs.
 bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet ".[bench]" --no-build-isolation
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[bench]"
 	$(BIN)/python benchmarks/hot.py
 	$(BIN)/python benchmarks/race.py --scale 0.1
 
