@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import machine, save
-from memory_cage import Cage, children_environment, is_in_memory, memory_cage, python
+from memory_cage import children_environment, is_in_memory, memory_cage, python
 from race_systems import SYSTEMS
 from race_workloads import WORKLOADS
 
@@ -71,16 +71,11 @@ def run_lap(system: str, workload: str, scale: float, seconds: float) -> dict[st
             return {"cage": "none"} | outcome(done)
         with memory_cage(cap_bytes) as cage:
             figures = outcome(cage.run(command, **options))
-            return figures | {"cage": cage.mechanism, "cap_bytes": cap_bytes, "cage_peak_bytes": peak(cage)}
+            return figures | {"cage": cage.mechanism, "cap_bytes": cap_bytes, "cage_peak_bytes": cage.peak_bytes()}
     except subprocess.TimeoutExpired:
         return {"failure": f"no answer within {options['timeout']:.0f} s"}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def peak(cage: Cage) -> int | None:
-    """The most that the cage held, files' pages included."""
-    return cage.peak_bytes()
 
 
 def outcome(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
