@@ -52,8 +52,9 @@ def test_a_slow_system_is_stopped_and_reported(tmp_path: Path) -> None:
     lap = race_lap.run("dict", "records", RACE_SCALE, str(tmp_path), 1_000_000, 0.0)
     assert race.note(lap) == "stored 0 of 300 values in 0 s"
     work = WORKLOADS["records"].scaled(RACE_SCALE)
-    store = {key_of(number): work.values().make(number, 0) for number in range(work.value_count)}
-    times = race_lap.lap(store, work.values(), *work.operations(), work.value_count, 0.0)
+    values = work.values()
+    store = {key_of(number): values.make(number, 0) for number in range(work.value_count)}
+    times = race_lap.lap(store, values, *work.operations(), work.value_count, 0.0)
     assert (len(times.took), times.wrong) == (1, 0)
     figures = {"filled": 300, "value_count": 300, "operations": 1, "operations_wanted": 200, "wrong": 0}
     assert race.note(figures | {"wall_seconds": times.wall_seconds}) == "1 operations in 0 s"
