@@ -46,9 +46,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "Tiers"]
 
-WARM_SHARE = 0.5  # of the bytes that values and frames may take
+WARM_SHARES = 0.1, 0.5  # of the bytes that values and frames may take: the least, and the most, for frames
+READ_SECONDS_DEAR = 1e-4  # a disk read that takes this long is worth the largest share
+READ_SECONDS_WEIGHT = 1 / 32  # of the last read in the running average
 BATCH_BYTES = 256 << 10  # frames written to disk in one call
-SLACK_BYTES = 64 << 10  # a relief frees this much more than it must, so that not every write needs one
+SLACK_BYTES = 16 << 10  # a relief frees this much more than it must, so that not every write needs one
 SLACK_SHARE = 1 / 64  # ... but no more than this part of the limit
 SAMPLE_SHARE = 1 / 32  # of the limit, for samples and dictionaries of the codec
 SWEEP_CELLS = 4096  # weighed again at each pulse while the process grows faster than the ledger
@@ -121,6 +123,7 @@ class Tiers:
         # An array, not a list of floats: floats that stay would keep arenas of values that have left.
         self.slow_read_seconds = array("d")
         self._slow_read_count = 0
+        self._read_seconds = READ_SECONDS_DEAR
         self.trimmer = Trimmer()
         self.on_backlog: Callable[[], None] = lambda: None
         self.on_pulse: Callable[[], None] = lambda: None
@@ -175,8 +178,14 @@ class Tiers:
 
     @property
     def warm_target_bytes(self) -> int:
-        """Frames in RAM beyond this many bytes are the first to go when room is needed."""
-        return int(self.ledger.value_bytes_allowed * WARM_SHARE)
+        """Frames in RAM beyond this many bytes are the first to go when room is needed.
+
+        A frame in RAM saves the disk read, a live value the decoding too: where the system's page cache answers reads
+        in microseconds, room is better spent on live values.
+        """
+        least, most = WARM_SHARES
+        share = min(most, max(least, most * self._read_seconds / READ_SECONDS_DEAR))
+        return int(self.ledger.value_bytes_allowed * share)
 
     def _send_down(self, departure: Departure, small: list[tuple[Departure, bytes]]) -> int:
         """Serialise a departing value; it becomes WARM, or waits in ``small`` to be written if a frame saves no RAM.
@@ -316,12 +325,15 @@ class Tiers:
         """Read a frame from disk; None if the entry has moved meanwhile."""
         if self.ledger.whereabouts(cell) != origin:
             return None
+        start = perf_counter()
         try:
-            return self.store.read(origin[1], origin[2])
+            frame = self.store.read(origin[1], origin[2])
         except (OSError, CorruptFrameError):
             if self.ledger.whereabouts(cell) != origin:
                 return None
             raise
+        self._read_seconds += (perf_counter() - start - self._read_seconds) * READ_SECONDS_WEIGHT
+        return frame
 
     def prefetch(self, core: "DictCore[Any, Any]", keys: Sequence[object]) -> int:
         """Bring the cold frames of ``keys`` into RAM, in the order they lie on disk; returns how many."""
