@@ -12,6 +12,7 @@ EXTENSIONS = {
     "_frame": ["crc32c.c", "shuffle.c"],
     "_frame_stats": [],
     "_closure": ["closure.c", "reach.c", "listing.c", "rules.c", "set_order.c", "instance.c", "sizer.c"],
+    "_graph_stream": ["graph_writer.c", "graph_reader.c", "graph_keys.c", "set_order.c"],
     "_arena": [],
     "_cell": ["policy.c"],
     "_ledger": ["policy.c"],
