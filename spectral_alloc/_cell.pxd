@@ -21,5 +21,16 @@ cdef class Budget:
     cdef long long limit         # bytes
     cdef readonly Budget parent  # the process's budget, or None
 
-    cdef void charge(self, long long difference) noexcept
     cdef long long excess(self, long long slack) noexcept
+
+
+cdef inline void charge_budget(Budget budget, long long difference) noexcept:
+    """Add to what is used below `budget`."""
+    budget.used += difference
+    if budget.parent is not None:
+        budget.parent.used += difference
+
+
+cdef inline bint is_exceeded(Budget budget) noexcept:
+    """Is more used than `budget` or its parent allows?"""
+    return budget.used > budget.limit or (budget.parent is not None and budget.parent.used > budget.parent.limit)

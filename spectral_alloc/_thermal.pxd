@@ -24,10 +24,8 @@ cdef class DictCore(dict):
     cdef object value_slow(self, key, found)
     cdef object peek(self, key, found)
     cdef int store(self, key, value) except -1
-    cdef int count_write(self) except -1
-    cdef int after_write(self) except -1
+    cdef int write_tick_slow(self) except -1
     cdef int fill(self, other, dict named) except -1
-    cdef int enter(self, Cell cell, key, value) except -1
     cdef int weigh_table(self) except -1
     cdef object take(self, key)
     cdef int update_pairs_slow(self, pairs) except -1

@@ -3,13 +3,12 @@
 Graphs of builtin types alone become graph streams (docs/graph_stream.md), written and read in C. All others go
 through a pickler that asks neither the classes nor copyreg how an object wants to be pickled, but writes what the
 object is: its class, attributes, slots and items. Classes, functions, enum members and the like are written by
-identity, through a table of this process.
+identity, through a table of the container (shared_objects.py).
 """
 
 import collections
 import importlib
 import io
-import itertools
 import pickle
 import sys
 from array import array
@@ -20,6 +19,7 @@ from spectral_alloc import _closure
 from spectral_alloc._closure import BUFFER_BYTES
 from spectral_alloc._graph_stream import GRAPH_VERSION, read_graph, write_graph
 from spectral_alloc.closure import ODD_SETS, PLAIN, registered
+from spectral_alloc.shared_objects import PROCESS_OBJECTS, SharedObjects, shared
 
 __all__ = ["BUFFER_BYTES", "dumps", "loads"]
 
@@ -29,13 +29,16 @@ Reduced = tuple[Any, ...]
 _PROTOCOL: Final = 5
 
 
-def dumps(value: Any, flags: int = 0, *, portable: bool = False) -> tuple[list[BytesLike], list[int]]:
+def dumps(
+    value: Any, flags: int = 0, *, portable: bool = False, objects: SharedObjects = PROCESS_OBJECTS
+) -> tuple[list[BytesLike], list[int]]:
     """Serialise a value whose walk said that it is closed.
 
     :param value: any value; only for closed ones is the result faithful.
     :param flags: flags of its verdict: of sets of a custom order, and of what plain pickle writes exactly.
     :param portable: write classes and functions by name, so that another process can read the result (there,
         sets have another order); by default by identity, which only this process and its forks understand.
+    :param objects: numbers what is written by identity; the result can be read while it is alive.
     :returns: parts and item sizes in bytes, one for each part: ``parts[0]`` is a graph stream or a pickle stream,
         which their first bytes tell apart, the others are the data of arrays of at least BUFFER_BYTES. Parts of
         numpy arrays show the live array's memory: copy or compress them, and let go of them, before the closedness
@@ -53,15 +56,17 @@ def dumps(value: Any, flags: int = 0, *, portable: bool = False) -> tuple[list[B
     stream = write_graph(value, portable)
     if stream is not None:
         return [stream], [1]
-    return _pickled(value, flags, portable)
+    return _pickled(value, flags, portable, objects)
 
 
-def _pickled(value: Any, flags: int, portable: bool) -> tuple[list[BytesLike], list[int]]:
+def _pickled(
+    value: Any, flags: int, portable: bool, objects: SharedObjects
+) -> tuple[list[BytesLike], list[int]]:
     """The slow way of dumps: something in the value is not of a builtin type, or its keys nest very deeply."""
     if flags & PLAIN:
         return [pickle.dumps(value, _PROTOCOL)], [1]
     buffer = io.BytesIO()
-    pickler = _ExactPickler(buffer, portable)
+    pickler = _ExactPickler(buffer, portable, objects)
     pickler.dump(_Arranged(value) if flags & ODD_SETS and not portable else value)
     return [buffer.getvalue(), *(part.raw() for part in pickler.buffers)], [1, *pickler.item_sizes]
 
@@ -81,29 +86,6 @@ def loads(parts: Sequence[BytesLike]) -> Any:
     if len(parts) == 1:
         return pickle.loads(parts[0])
     return pickle.loads(parts[0], buffers=parts[1:])
-
-
-# ---- what is written by identity ----
-
-_shared_objects: dict[int, Any] = {}  # kept alive: a value that has left may need them any time
-_shared_numbers: dict[int, int] = {}
-_numbers = itertools.count()
-
-
-def shared(number: int) -> Any:
-    """The object that was written by identity under this number."""
-    return _shared_objects[number]
-
-
-def _number_of(value: Any) -> int:
-    number = _shared_numbers.get(id(value))
-    if number is None:
-        # No lock, for a fork could copy it taken: of two threads here one number is used, the other stays
-        # unused.
-        number = next(_numbers)
-        _shared_objects[number] = value
-        number = _shared_numbers.setdefault(id(value), number)
-    return number
 
 
 # ---- how objects are made again; these functions are named in the streams ----
@@ -224,10 +206,11 @@ class _ExactPickler(pickle.Pickler):
 
     dispatch_table: dict[type, Callable[[Any], Any]] = {}  # noqa: RUF012 - pickle reads it here; empty shuts out copyreg
 
-    def __init__(self, stream: io.BytesIO, portable: bool) -> None:
+    def __init__(self, stream: io.BytesIO, portable: bool, objects: SharedObjects) -> None:
         self.buffers: list[pickle.PickleBuffer] = []
         self.item_sizes: list[int] = []
         self.portable = portable
+        self.objects = objects
         super().__init__(stream, _PROTOCOL, buffer_callback=self.buffers.append)
 
     def reducer_override(self, value: Any) -> Any:
@@ -266,7 +249,7 @@ def _by_its_own_reducer(pickler: _ExactPickler, value: Any) -> Any:
 def _reduce_shared(pickler: _ExactPickler, value: Any) -> Any:
     if pickler.portable or id(value) in _OWN_FUNCTIONS or _is_dtype_value(value):
         return NotImplemented
-    return shared, (_number_of(value),)
+    return shared, (pickler.objects.number, pickler.objects.number_of(value))
 
 
 def _is_dtype_value(value: Any) -> bool:

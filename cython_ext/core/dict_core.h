@@ -15,8 +15,17 @@
 
 #include <Python.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "cell.h"
+#include "policy.h"
+#include "sizer.h"
+
+_Static_assert((int)SA_ALIGNMENT == (int)SA_CHARGE_UNIT_BYTES, "a quick size is a whole number of charge units, below the first shift");
+_Static_assert(SA_PYMALLOC_LIMIT / SA_CHARGE_UNIT_BYTES < 1 << SA_CHARGE_UNIT_BITS, "... so that its code is that number");
+
+/* Queues whose cells a write leaves where they are, as bits. */
+enum { SA_ORDINARY_QUEUES = 1u << SA_QUEUE_SMALL | 1u << SA_QUEUE_MAIN };
 
 typedef struct sa_cell_object {
     PyObject ob_base;
@@ -24,6 +33,55 @@ typedef struct sa_cell_object {
 } sa_cell_object;
 
 _Static_assert(offsetof(sa_cell_object, core) == 16, "a Cell is its header and its sa_cell, as _cell.pyx asserts");
+
+/* A new empty cell. Cost: one allocation. */
+static inline PyObject *sa_cell_new(PyTypeObject *type) {
+    sa_cell_object *cell = PyObject_New(sa_cell_object, type);
+    if (cell != NULL)
+        memset(&cell->core, 0, sizeof cell->core);
+    return (PyObject *)cell;
+}
+
+/* tp_dealloc of Cell. Cython's own would save and restore the pending exception, which costs as much as the rest. */
+static void sa_cell_dealloc(PyObject *object) {
+    sa_cell *core = &((sa_cell_object *)object)->core;
+    if (core->queue != SA_QUEUE_NONE)
+        sa_cell_unlink_stray(core);
+    if (core->payload != NULL && core->state != SA_COLD && core->state != SA_DEPARTING)
+        Py_DECREF((PyObject *)core->payload);
+    Py_TYPE(object)->tp_free(object);
+}
+
+/* Put `value` into a live cell of an ordinary queue whose charge it does not change, and count the write. Returns the
+ * old value, whose reference is the caller's to drop, or NULL if the ledger must do it. About twenty instructions. */
+static inline PyObject *sa_cell_swap(sa_cell *core, PyObject *value, uint8_t epoch_now) {
+    Py_ssize_t bytes = sa_quick_size(value);
+    if (core->state != SA_HOT || bytes < 0 || bytes / SA_CHARGE_UNIT_BYTES != core->charge ||
+        !(SA_ORDINARY_QUEUES >> core->queue & 1))
+        return NULL;
+    PyObject *old = (PyObject *)core->payload;
+    core->payload = Py_NewRef(value);
+    core->flat = 0;
+    sa_cell_hit(core, epoch_now);
+    return old;
+}
+
+static inline int sa_is_unshared(PyObject *object) {
+    return Py_REFCNT(object) == 1;
+}
+
+/* The pair (key, value), in a pair that nobody else has kept. */
+static inline PyObject *sa_refilled_pair(PyObject *pair, PyObject *key, PyObject *value) {
+    PyObject *old_key = PyTuple_GET_ITEM(pair, 0), *old_value = PyTuple_GET_ITEM(pair, 1);
+    PyTuple_SET_ITEM(pair, 0, Py_NewRef(key));
+    PyTuple_SET_ITEM(pair, 1, Py_NewRef(value));
+    Py_INCREF(pair); /* before foreign code runs, so that it finds the pair in use */
+    if (!PyObject_GC_IsTracked(pair))
+        PyObject_GC_Track(pair); /* the collector leaves out tuples of atoms, which this one may not be any more */
+    Py_DECREF(old_key);
+    Py_DECREF(old_value);
+    return pair;
+}
 
 /* Remove `key` and return its value, None when the key is absent, NULL with an error set (new references). */
 static inline PyObject *sa_dict_pop_or_none(PyObject *dict, PyObject *key) {
