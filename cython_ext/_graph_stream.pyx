@@ -18,10 +18,10 @@ cdef extern from "graph_stream.h":
 
 
 GRAPH_VERSION = SA_GRAPH_VERSION
+assert <int>SA_GRAPH_VERSION == <int>GRAPH_STREAM
 
 
-def write_graph(value, bint portable=False):
-    """The graph stream of a value, or None if a part of it is not of a builtin type that streams know."""
+cdef object stream_of(object value, bint portable):
     cdef PyObject *stream = sa_graph_write(<PyObject *>value, portable)
     if stream == NULL:
         return None
@@ -30,11 +30,20 @@ def write_graph(value, bint portable=False):
     return made
 
 
+cdef object value_of(const uint8_t *data, Py_ssize_t length):
+    return sa_graph_read(data, length, CorruptFrameError)
+
+
+def write_graph(value, bint portable=False):
+    """The graph stream of a value, or None if a part of it is not of a builtin type that streams know."""
+    return stream_of(value, portable)
+
+
 def read_graph(data):
     """The value of a graph stream; CorruptFrameError if the bytes are not one that write_graph made."""
     cdef Py_buffer view
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
-        return sa_graph_read(<const uint8_t *>view.buf, view.len, CorruptFrameError)
+        return value_of(<const uint8_t *>view.buf, view.len)
     finally:
         PyBuffer_Release(&view)
