@@ -45,6 +45,7 @@ cdef enum:
     SLOW_READS_KEPT = 1024
     WARM_FROM_ACCESSES = 3       # decayed count of accesses from which a value is worth compressing to spare dear reads
 
+# From the system's cache a read takes a few microseconds, from a disk many.
 cdef double DEAR_READ_SECONDS = 20e-6
 cdef double READ_WEIGHT = 1 / 32.0  # of one read in the moving average
 
@@ -89,6 +90,7 @@ cdef class Passage:
         self.express = codec.express
         self.shadows = ledger.shadows
         self.open_frame = codec.express.value
+        self.dear_read_seconds = DEAR_READ_SECONDS
         self.forget_readers()
 
     def forget_readers(self):
@@ -206,7 +208,7 @@ cdef class Passage:
         cdef sa_shadow shadow
         if self.shadows.table.count == 0:
             return False
-        if departure.cell.core.count >= WARM_FROM_ACCESSES and self.cold_read_seconds > DEAR_READ_SECONDS:
+        if departure.cell.core.count >= WARM_FROM_ACCESSES and self.cold_read_seconds > self.dear_read_seconds:
             return False
         if not self.shadows.adopt(<void *>departure.cell, stream, departure.cell.core.count, &shadow):
             return False

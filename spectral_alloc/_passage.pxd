@@ -23,6 +23,7 @@ cdef class Passage:
     cdef double slow_reads[1024]       # seconds; a ring
     cdef long long slow_read_count
     cdef double cold_read_seconds      # a moving average
+    cdef public double dear_read_seconds # above this values that are used often do not stay on disk
 
     cdef object decoded(self, object frame)
     cdef object installed(self, Cell cell, tuple origin, object frame, object value, bint insist)

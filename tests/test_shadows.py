@@ -42,6 +42,7 @@ def subject() -> Iterator[ThermalDict]:
     made = ThermalDict.open(memory_limit=4_000_000)
     for number in range(COUNT):
         made[number] = record(number)
+    made._tiers.dear_read_seconds = float("inf")  # however slow the machine is
     made._tiers.codec.train()
     assert made._tiers.codec._dictionaries.current is not None
     for number in range(COUNT):  # once more, with the dictionary
@@ -65,6 +66,17 @@ def test_unchanged_values_are_not_written_again(subject: ThermalDict) -> None:
     assert subject._tiers.store.write_count - before <= first_time
     assert subject.stats().codecs["zstd_dictionary"]["frames"] - encoded <= first_time
     assert subject.stats().promotions - promotions == 5_000
+
+
+def test_values_in_use_come_to_warm_where_reads_are_dear(subject: ThermalDict) -> None:
+    """Values that are read again and again do not go back to a slow disk: the third time they are compressed in RAM."""
+    subject._tiers.dear_read_seconds = -1.0
+    keys = cold_keys(subject, 1_000)
+    for _ in range(4):
+        for key in keys:
+            assert subject[key] == record(key)
+    assert sum(subject.where(key) is Residency.COLD for key in keys) < 200
+    assert_disk_adds_up(subject)
 
 
 def test_changed_values_are_written(subject: ThermalDict) -> None:
