@@ -19,6 +19,7 @@ EXTENSIONS = {
     "_ledger": ["policy.c"],
     "_departure": ["policy.c"],
     "_passage": ["policy.c"],
+    "_shadows": [],
     "_census": ["policy.c"],
     "_thermal": [],
     "_iteration": [],

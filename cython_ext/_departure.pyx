@@ -326,7 +326,9 @@ cdef class Departure(Pending):
         sa_policy_push(&self.ledger.policy, &self.cell.core, SA_QUEUE_WARM)
         self.ledger.recharge(self.cell, frame_bytes_in_memory(PyBytes_GET_SIZE(frame)))
         self.ledger.demotions += 1
+        self.ledger.shadows.leave(<void *>self.cell)
         self.value = None
+        self.ledger.bury()
         return True
 
     def to_cold(self, unsigned long long place, unsigned long long frame_bytes):
@@ -340,7 +342,9 @@ cdef class Departure(Pending):
         self.cell.core.frequency = 0
         self.ledger.recharge(self.cell, 0)
         self.ledger.demotions += 1
+        self.ledger.shadows.leave(<void *>self.cell)
         self.value = None
+        self.ledger.bury()
         return True
 
 

@@ -107,7 +107,15 @@ cdef class Express:
             return OTHER_WAY
         if not is_graph(<const uint8_t *>PyBytes_AS_STRING(data), short.raw):
             return OTHER_WAY
-        return value_of(<const uint8_t *>PyBytes_AS_STRING(data), short.raw)
+        made = value_of(<const uint8_t *>PyBytes_AS_STRING(data), short.raw)
+        self.last_frame, self.last_stream = frame, data
+        return made
+
+    cdef bytes stream_of_last(self, object frame):
+        """The stream of the frame that value() read last, once; None if it was another, or stored raw."""
+        stream = self.last_stream if self.last_frame is frame else None
+        self.last_frame = self.last_stream = None
+        return stream
 
     cdef object unpacked(self, object payload, unsigned dictionary_id):
         cdef list idle = self.idle_decompressors.get(dictionary_id)

@@ -23,6 +23,7 @@ from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
 from spectral_alloc._cell cimport Backed, Budget, Cell, Pending, charge_budget
+from spectral_alloc._shadows cimport Shadows
 
 from spectral_alloc import _closure
 from spectral_alloc._cell import STATE_NAMES, set_resolver
@@ -46,7 +47,6 @@ cpdef long long frame_bytes_in_memory(Py_ssize_t length) noexcept:
     """RAM that a frame of `length` bytes takes while it is WARM, as the allocator rounds it."""
     cdef long long size = length + BYTES_HEADER
     return (size + 15) & ~15 if size <= 512 else (size + 8 + 15) & ~15
-
 
 cdef inline Py_ssize_t value_bytes(object value) noexcept:
     """RAM of a value, estimated by a sample if it holds others."""
@@ -82,7 +82,7 @@ cdef class Ledger:
         self.countdown = TICK
         self.epoch_left = EPOCH_ACCESSES
         self.reasons = {}
-        self.graves = []
+        self.shadows = Shadows.__new__(Shadows)
         self.scale = scale
         self.band_of_count = <const uint8_t *>PyBytes_AS_STRING(scale.band_of_count)
         self.stay_from = <const unsigned short *>PyBytes_AS_STRING(scale.stay_from)
@@ -197,15 +197,14 @@ cdef class Ledger:
 
     cdef int dig(self, unsigned long long place, unsigned long long frame_bytes) except -1:
         """A frame on disk is dead; the store hears of it in bury, when no cell is half changed."""
-        self.graves.append(place)
-        self.graves.append(frame_bytes)
-        return 0
+        return self.shadows.drop(place, frame_bytes)
 
     cdef int bury(self) except -1:
         """Tell the store about dead frames. Runs Python code, so it comes last."""
-        while self.graves:
-            frame_bytes = self.graves.pop()
-            place = self.graves.pop()
+        cdef list graves = self.shadows.freed
+        while graves:
+            frame_bytes = graves.pop()
+            place = graves.pop()
             self.release(place, frame_bytes)
         return 0
 
@@ -258,6 +257,7 @@ cdef class Ledger:
             self.unback(cell)
         elif cell.core.state == SA_DEPARTING:
             (<Pending>cell.core.payload).cancel()
+        self.shadows.leave(<void *>cell)
         self.unqueue(cell)
         self.recharge(cell, 0)
         self.move(cell, SA_DETACHED, "delete")

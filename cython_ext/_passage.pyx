@@ -4,6 +4,7 @@ Nouns: a *departure* is a value on its way out of HOT (_departure.pyx); a *ticke
 who wait for it; a *parcel* collects values whose frames would save no RAM, to be written to disk together.
 
     HOT --write_graph, Express.encode--> WARM              lower(), the rest in spectral_alloc/tiers.py
+     |-------- same digest -----------------------> COLD   rests(): its frame never left the disk
      ^------ Express.value ------ WARM or COLD             load()
 
 Invariants:
@@ -20,11 +21,13 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from c_cell cimport *
 from c_policy cimport *
+from c_shadow_table cimport sa_shadow
 from spectral_alloc._cell cimport Cell
 from spectral_alloc._departure cimport Departure
 from spectral_alloc._express cimport Express
 from spectral_alloc._graph_stream cimport stream_of
 from spectral_alloc._ledger cimport Ledger, frame_bytes_in_memory
+from spectral_alloc._shadows cimport Shadows
 
 import threading
 
@@ -40,9 +43,11 @@ cdef extern from "Python.h":
 
 cdef enum:
     SLOW_READS_KEPT = 1024
+    WARM_FROM_ACCESSES = 3       # decayed count of accesses from which a value is worth compressing to spare dear reads
 
-
-cdef double READ_WEIGHT = 1 / 32  # of the last read in the running average
+# From the system's cache a read takes a few microseconds, from a disk many.
+cdef double DEAR_READ_SECONDS = 20e-6
+cdef double READ_WEIGHT = 1 / 32.0  # of one read in the moving average
 
 
 cdef double seconds_now() noexcept:
@@ -83,7 +88,9 @@ cdef class Passage:
     def __init__(self, Ledger ledger not None, codec, store):
         self.ledger, self.codec, self.store = ledger, codec, store
         self.express = codec.express
+        self.shadows = ledger.shadows
         self.open_frame = codec.express.value
+        self.dear_read_seconds = DEAR_READ_SECONDS
         self.forget_readers()
 
     def forget_readers(self):
@@ -107,7 +114,7 @@ cdef class Passage:
                 frame = origin[1] if origin[0] == "warm" else self.fetch(cell, origin)
                 if frame is None:
                     continue
-                own = self.ledger.arrive(cell, origin, self.decoded(frame), insist)
+                own = self.installed(cell, origin, frame, self.decoded(frame), insist)
             except CorruptFrameError as error:
                 raise CorruptFrameError(f"the stored value of key {key!r} is damaged: {error}", key) from error
             except OSError as error:
@@ -123,6 +130,17 @@ cdef class Passage:
     cdef object decoded(self, object frame):
         value = self.open_frame(frame)
         return loads(self.codec.decode(frame)) if value is OTHER_WAY else value
+
+    cdef object installed(self, Cell cell, tuple origin, object frame, object value, bint insist):
+        """Ledger.arrive; the frame of a cold value stays on disk, its shadow, in case the value leaves unchanged."""
+        cdef bytes stream = self.express.stream_of_last(frame)
+        if stream is None or origin[0] != "cold":
+            return self.ledger.arrive(cell, origin, value, insist)
+        self.shadows.expect(<void *>cell, origin[1], self.shadows.digest(stream), cell.core.count + 1)
+        try:
+            return self.ledger.arrive(cell, origin, value, insist)
+        finally:
+            self.shadows.unexpect()
 
     cdef int note_slow_read(self, double seconds) except -1:
         self.slow_reads[self.slow_read_count % SLOW_READS_KEPT] = seconds
@@ -165,15 +183,39 @@ cdef class Passage:
         cdef double start
         if self.ledger.whereabouts(cell) != origin:
             return None
-        start = seconds_now()
         try:
+            start = seconds_now()
             frame = self.store.read(origin[1], origin[2])
+            self.cold_read_seconds += (seconds_now() - start - self.cold_read_seconds) * READ_WEIGHT
+            return frame
         except (OSError, CorruptFrameError):
             if self.ledger.whereabouts(cell) != origin:
                 return None
             raise
-        self.read_seconds += (seconds_now() - start - self.read_seconds) * READ_WEIGHT
-        return frame
+
+    def forsake(self, segments=None, int segment_shift=0):
+        """Give up the frames of shadows, all or those in some segments of the store; returns how many."""
+        count = self.shadows.forsake(segments, segment_shift)
+        self.ledger.bury()
+        return count
+
+    cdef bint rests(self, Departure departure, bytes stream) except *:
+        """Is the frame of this value still on disk, and the value not worth a place in RAM? Then it is COLD again.
+
+        A value that was used again while it was HOT is compressed anew instead, to be WARM. So is one that was used often
+        of late, if the disk itself answers: while the system's cache does, a read costs less than compressing.
+        """
+        cdef sa_shadow shadow
+        if self.shadows.table.count == 0:
+            return False
+        if departure.cell.core.count >= WARM_FROM_ACCESSES and self.cold_read_seconds > self.dear_read_seconds:
+            return False
+        if not self.shadows.adopt(<void *>departure.cell, stream, departure.cell.core.count, &shadow):
+            return False
+        if not departure.to_cold(shadow.place, shadow.frame_bytes):
+            self.shadows.drop(shadow.place, shadow.frame_bytes)
+            self.ledger.bury()
+        return True
 
     # down ---------------------------------------------------------------------------------------------------------------
 
@@ -192,13 +234,18 @@ cdef class Passage:
                 return False
             try:
                 stream = stream_of(departure.value, False)
-                frame = None if stream is None else self.express.encode(stream)
             except MemoryError:
-                frame = None  # the general way meets it again, and knows what to do
-            if frame is None:
+                stream = None  # the general way meets it again, and knows what to do
+            if stream is None:
                 return departure
             departure.sealed = True
-            if frame_bytes_in_memory(PyBytes_GET_SIZE(frame)) >= departure.value_bytes:
+            frame = None if self.rests(departure, stream) else self.express.encode(stream)
+            if frame is None and departure.is_pending():
+                departure.sealed = False
+                return departure
+            if frame is None:
+                pass
+            elif frame_bytes_in_memory(PyBytes_GET_SIZE(frame)) >= departure.value_bytes:
                 parcel.add(departure, frame)
             else:
                 departure.to_warm(frame)

@@ -1,10 +1,12 @@
 """Types of the compiled module; the words are explained in cython_ext/_passage.pyx."""
 
+from collections.abc import Container
 from typing import Any, Literal
 
 from spectral_alloc._cell import Cell
 from spectral_alloc._departure import Departure
 from spectral_alloc._ledger import Ledger
+from spectral_alloc._shadows import Shadows
 from spectral_alloc.cold_store import ColdStore
 from spectral_alloc.frame import FrameCodec
 
@@ -21,10 +23,13 @@ class Parcel:
 class Passage:
     @property
     def ledger(self) -> Ledger: ...
+    @property
+    def shadows(self) -> Shadows: ...
     codec: FrameCodec
     store: ColdStore
     open_frame: Any
-    read_seconds: float
+    cold_read_seconds: float
+    dear_read_seconds: float
     def __init__(self, ledger: Ledger, codec: FrameCodec, store: ColdStore) -> None: ...
     def forget_readers(self) -> None: ...
     def load(self, cell: Cell, key: object, insist: bool = False) -> Any: ...
@@ -33,6 +38,7 @@ class Passage:
     def drop_ticket(self, cell: Cell) -> None: ...
     def fetch(self, cell: Cell, origin: tuple[Any, ...]) -> bytes | None: ...
     def read_cold(self, cell: Cell, origin: tuple[Any, ...]) -> bytes | None: ...
+    def forsake(self, segments: Container[int] | None = None, segment_shift: int = 0) -> int: ...
     def lower(
         self, slack: int, warm_bytes_max: int, parcel_bytes_max: int, parcel: Parcel
     ) -> Departure | Literal[False] | None: ...

@@ -29,7 +29,7 @@ from spectral_alloc._iteration import stored_cells_after
 from spectral_alloc._ledger import frame_bytes_in_memory
 from spectral_alloc._passage import Parcel, Passage
 from spectral_alloc.allocator import Trimmer
-from spectral_alloc.cold_store import ColdStore, segment_of
+from spectral_alloc.cold_store import OFFSET_BITS, ColdStore, segment_of
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.frame import FrameCodec
@@ -52,6 +52,7 @@ SLACK_BYTES = 8 << 10  # a relief frees this much more than it must, so that not
 UPKEEP_BYTES = 64 << 10  # freed between two times that a relief looks after the slower things
 SLACK_SHARE = 1 / 64  # ... but no more than this part of the limit
 SAMPLE_SHARE = 1 / 32  # of the limit, for samples and dictionaries of the codec
+SHADOW_SHARE = 1 / 32  # of the limit, for noting where frames of values in RAM still lie
 SWEEP_CELLS = 4096  # weighed again at each pulse while the process grows faster than the ledger
 SWEEP_GROWTH_BYTES = 32 << 20
 WRITE_SECONDS_MAX = 1.0  # a relief waits no longer for another thread's write
@@ -107,7 +108,8 @@ class Tiers(Passage):
         super().__init__(ledger, codec, store)
         self.settings = settings
         self.objects = SharedObjects()
-        self.read_seconds = READ_SECONDS_DEAR
+        self.cold_read_seconds = READ_SECONDS_DEAR
+        self.shadows.limit(int(ledger.value_bytes_allowed * SHADOW_SHARE))
         self.events: Counter[str] = Counter()
         self.trimmer = Trimmer()
         self.on_backlog: Callable[[], None] = lambda: None
@@ -160,12 +162,16 @@ class Tiers(Passage):
     def _keep_up(self) -> None:
         """What a relief leaves to be done, now and then: sums that change slowly, and the background writer's work."""
         freed_bytes, self._freed_bytes = self._freed_bytes, 0
-        self.ledger.charge_buffers(self.codec.resident_bytes)
+        self._charge_buffers()
         # Less slack where fewer values are left to leave for it.
         self.ledger.charge_slack(self.ledger.used_bytes - self.ledger.counted_bytes)
         self.trim(freed_bytes)
         if self.has_backlog:
             self.on_backlog()
+
+    def _charge_buffers(self) -> None:
+        self.shadows.limit(int(self.ledger.value_bytes_allowed * SHADOW_SHARE))
+        self.ledger.charge_buffers(self.codec.resident_bytes + self.shadows.resident_bytes)
 
     def _await_writes(self) -> None:
         """While the limit is exceeded only for frames that another thread is writing, let that thread finish."""
@@ -181,7 +187,7 @@ class Tiers(Passage):
         in microseconds, room is better spent on live values.
         """
         least, most = WARM_SHARES
-        share = min(most, max(least, most * self.read_seconds / READ_SECONDS_DEAR))
+        share = min(most, max(least, most * self.cold_read_seconds / READ_SECONDS_DEAR))
         return int(self.ledger.value_bytes_allowed * share)
 
     def _send_down(self, departure: Departure, parcel: Parcel) -> None:
@@ -248,6 +254,9 @@ class Tiers(Passage):
             return self.store.append(frames, moving=moving)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if full and self.forsake():
+                self._writing.discard(thread)
+                return self._append(frames, moving)
             self._note("disk full" if full else "disk failed", error)
             return None
         finally:
@@ -318,7 +327,7 @@ class Tiers(Passage):
         """One turn of the background writer: write frames ahead of need, train a dictionary, compact."""
         if self.codec.train_due:
             self.codec.train()
-            self.ledger.charge_buffers(self.codec.resident_bytes)
+            self._charge_buffers()
         target = self.warm_target_bytes
         if self.ledger.excess_bytes(target // 8) > 0 and self.ledger.warm_bytes > 0.9 * target > 0:
             self.spill(int(self.ledger.warm_bytes - 0.8 * target))
@@ -328,6 +337,7 @@ class Tiers(Passage):
     def compact(self, core: "DictCore[Any, Any]") -> None:
         """Move the live frames out of segments that are mostly dead, so that the files can go."""
         victims = set(self.store.victims())
+        self.forsake(victims, OFFSET_BITS)
         position = 0
         while position >= 0 and victims:
             position, cells = stored_cells_after(core, position, SWEEP_CELLS)
