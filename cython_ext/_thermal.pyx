@@ -53,7 +53,6 @@ cdef enum:
     PULSE_BYTES = 1 << 20    # a smaller dict under no pressure needs no Python side yet
     TICKS_PER_PULSE = 8      # ticks between two looks at the process's memory
 
-cdef object dict_items = dict.items
 cdef object dict_sizeof = dict.__sizeof__
 cdef object MISSING = object()
 
@@ -104,12 +103,11 @@ cdef class DictCore(dict):
         if found is not NULL and is_cell(found):
             core = &(<Cell>found).core
             if core.state == SA_HOT:
-                value = <object>core.payload
                 sa_cell_hit(core, self.ledger.epoch)
                 self.ledger.countdown -= 1
-                if self.ledger.countdown <= 0:
-                    self.tick_slow(<Cell>found)
-                return value
+                if self.ledger.countdown > 0:
+                    return <object>core.payload
+                return self.hit_tick_slow(<Cell>found)
         if found is NULL:
             return self.missing_slow(key)
         try:
@@ -127,12 +125,11 @@ cdef class DictCore(dict):
         if is_cell(found):
             core = &(<Cell>found).core
             if core.state == SA_HOT:
-                value = <object>core.payload
                 sa_cell_hit(core, self.ledger.epoch)
                 self.ledger.countdown -= 1
-                if self.ledger.countdown <= 0:
-                    self.tick_slow(<Cell>found)
-                return value
+                if self.ledger.countdown > 0:
+                    return <object>core.payload
+                return self.hit_tick_slow(<Cell>found)
         try:
             return self.value_slow(key, <object>found)
         except EntryGoneError:
@@ -384,6 +381,12 @@ cdef class DictCore(dict):
 
     # maintenance ------------------------------------------------------------------------------------------------------
 
+    cdef object hit_tick_slow(self, Cell cell):
+        """The hit after which a tick is due: the value is held first, since it may have to leave."""
+        value = <object>cell.core.payload
+        self.tick_slow(cell)
+        return value
+
     cdef int tick_slow(self, Cell cell) except -1:
         """After every 256 hits: halve heat when due, and notice values that grew in place."""
         self.ledger.tick()
@@ -470,7 +473,6 @@ cdef class DictCore(dict):
         return self.ledger
 
     def _adopt_tiers(self, tiers):
-        """Use a Python side that was made from settings."""
         self.tiers = tiers
 
     @property
@@ -479,7 +481,6 @@ cdef class DictCore(dict):
 
     @property
     def _has_tiers(self):
-        """Has anything had to move yet?"""
         return self.tiers is not None
 
 
