@@ -17,6 +17,7 @@ EXTENSIONS = {
     "_ledger": ["policy.c"],
     "_departure": ["policy.c"],
     "_census": ["policy.c"],
+    "_policy": ["policy.c", "replay.c"],
     "_thermal": [],
     "_iteration": [],
 }
