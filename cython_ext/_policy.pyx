@@ -26,8 +26,11 @@ cdef double *rule(sa_rules *rules, str name) except NULL:
     elif name == "margin": found = &rules.margin
     elif name == "window_of_young": found = &rules.window_of_young
     elif name == "window_most": found = &rules.window_most
-    elif name == "ghost_small": found = &rules.ghost_small
-    elif name == "ghost_main": found = &rules.ghost_main
+    elif name == "concavity": found = &rules.concavity
+    elif name == "ghost": found = &rules.ghost
+    elif name == "trust_step": found = &rules.trust_step
+    elif name == "trust_loss": found = &rules.trust_loss
+    elif name == "trust_least": found = &rules.trust_least
     elif name == "rival_slack": found = &rules.rival_slack
     elif name == "old_factor": found = &rules.old_factor
     elif name == "weight_most": found = &rules.weight_most
@@ -39,8 +42,8 @@ cdef double *rule(sa_rules *rules, str name) except NULL:
 
 #: The names of the rules, in the order of core/policy.h.
 RULES = (
-    "share_first", "share_least", "share_most", "share_step", "margin", "window_of_young", "window_most", "ghost_small",
-    "ghost_main", "rival_slack", "old_factor", "weight_most", "fill",
+    "share_first", "share_least", "share_most", "share_step", "margin", "window_of_young", "window_most", "concavity",
+    "ghost", "trust_step", "trust_loss", "trust_least", "rival_slack", "old_factor", "weight_most", "fill",
 )
 
 
@@ -135,6 +138,11 @@ cdef class Replay:
     def share(self):
         """The part of the capacity that the young may take now, which the policy learns."""
         return self.core.policy.share
+
+    @property
+    def trust(self):
+        """The part of the worthy ghosts that MAIN lets in now."""
+        return self.core.policy.trust
 
     @property
     def steps(self):

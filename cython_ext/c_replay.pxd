@@ -8,7 +8,11 @@ cdef extern from "policy.h" nogil:
         double margin
         double window_of_young
         double window_most
-        double ghost_small, ghost_main
+        double concavity
+        double ghost
+        double trust_step
+        double trust_loss
+        double trust_least
         double rival_slack
         double old_factor
         double weight_most
@@ -18,7 +22,7 @@ cdef extern from "policy.h" nogil:
 
 cdef extern from "replay.h" nogil:
     ctypedef struct sa_replay_policy "sa_policy":
-        double share
+        double share, trust
         uint64_t steps
 
     ctypedef struct sa_replay:

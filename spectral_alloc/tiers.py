@@ -346,6 +346,8 @@ class Tiers:
                 moved += frame is not None and self.ledger.warm_up(cell, origin, frame)
             finally:
                 self._tickets.pop(id(cell), None)
+            if self.ledger.excess_bytes() > 0:
+                self.relieve()
         return moved
 
     # by hand --------------------------------------------------------------------------------------------------------

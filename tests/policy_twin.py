@@ -50,6 +50,10 @@ class Twin:
     resident_size: int = 0
     filled: bool = False
     fractions: int = 0
+    trust: float = 1.0
+    doubt: float = 0.0
+    small_hits: float = 0.0
+    promises: float = 0.0
     mean_cost: float = 0.0
     mean_bytes: float = 0.0
     queues: dict[str, list[Entry]] = field(default_factory=lambda: {WINDOW: [], SMALL: [], MAIN: []})
@@ -66,7 +70,7 @@ class Twin:
         self.epoch_left -= 1
         if self.epoch_left < 0:
             self.epoch = (self.epoch + 1) % 256
-            self.epoch_left = 20 * (sum(map(len, self.queues.values())) + 1)
+            self.epoch_left = 16 * (sum(map(len, self.queues.values())) + 1)
         if not entry.seen:
             entry.epoch = self.epoch
         entry.cool(self.epoch)
@@ -132,7 +136,12 @@ class Twin:
         weight = self.weight(entry)
         entry.stamp = int((weight - 1) * ROUND) if weight > 1 else 0
         entry.frequency = 0
+        entry.from_main = False
         self.move(entry, queue)
+
+    def change_trust(self, steps: float) -> None:
+        """Let more or fewer ghosts into MAIN."""
+        self.trust = min(max(self.trust + steps * self.rules["trust_step"], self.rules["trust_least"]), 1.0)
 
     def oldest(self, *queues: str) -> Entry | None:
         """The oldest object of the first queue that has one."""
@@ -160,6 +169,9 @@ class Twin:
 
     def pays(self, entry: Entry) -> bool:
         """One more round in MAIN, paid with hits."""
+        if entry.frequency and not entry.from_main:
+            entry.from_main = True
+            self.change_trust(1)
         weight = self.weight(entry) if entry.frequency else 1.0
         credit = entry.stamp + int(entry.frequency * weight * ROUND)
         if entry.frequency:
@@ -197,11 +209,15 @@ class Twin:
                 assert entry is not None
                 if entry.frequency > 0 and entry.queue == SMALL:
                     entry.frequency = 0
+                    entry.from_main = True
+                    self.small_hits += (1 - self.small_hits) / 100
                     self.move(entry, MAIN)
                 elif entry.stamp >= ROUND:
                     entry.stamp -= ROUND
                     self.move(entry, SMALL)
                 else:
+                    self.small_hits -= self.small_hits / 100
+                    self.promises -= self.promises / 100
                     return self.give_up(entry, False)
             elif self.pays(entry):
                 self.move(entry, MAIN)
@@ -218,19 +234,35 @@ class Twin:
             entry = self.oldest(MAIN)
         return entry
 
+    def learn(self, entry: Entry) -> None:
+        """A ghost within the margin moves the share, and the trust."""
+        rules = self.rules
+        step = rules["share_step"] * entry.charge / self.total
+        if entry.from_main:
+            self.change_trust(-rules["trust_loss"])
+            step = -step
+        else:
+            self.promises += 1.0 / 100
+            borne_out = rules["concavity"] * self.promises * self.share / rules["margin"]
+            if self.small_hits < borne_out:
+                step *= self.small_hits / borne_out
+        self.share = min(max(self.share + step, rules["share_least"]), rules["share_most"])
+
     def come_back(self, entry: Entry) -> None:
         """A ghost returns: learn from its age, and compare it with its rival."""
         rules = self.rules
         age = (self.stamp_now(entry.from_main) - entry.stamp) % 65536 / 256
         if age < rules["margin"]:
-            step = rules["share_step"] * entry.charge / self.total
-            share = self.share + (-step if entry.from_main else step)
-            self.share = min(max(share, rules["share_least"]), rules["share_most"])
-        recent = age < rules["ghost_main" if entry.from_main else "ghost_small"]
+            self.learn(entry)
+        recent = age < rules["ghost"]
         rival = self.rival() if self.filled else None
         worthy = False
         if rival is not None:
             rival.cool(entry.epoch)
             own, other = entry.count * self.weight(entry), rival.count * self.weight(rival)
             worthy = own + rules["rival_slack"] >= other if recent else own > rules["old_factor"] * other + 1
+            if worthy and recent:
+                self.doubt += self.trust
+                worthy = self.doubt >= 1
+                self.doubt -= worthy
         self.enter(entry, MAIN if worthy else WINDOW)

@@ -54,7 +54,7 @@ def compared(replayed: Replay, twin: Twin, requests: list[int]) -> None:
         twin.request(number)
         replayed.check()
         assert (replayed.misses, replayed.resident_size) == (twin.misses, twin.resident_size)
-        assert replayed.share == twin.share
+        assert (replayed.share, replayed.trust) == (twin.share, twin.trust)
 
 
 @given(requests=REQUESTS, capacity=st.integers(1, OBJECTS))
@@ -130,6 +130,13 @@ def test_a_scan_does_not_wash_out_what_is_in_use() -> None:
     ids = numpy.concatenate([warm, scan, hot])
     before = numpy.concatenate([warm, scan])
     assert simulate(ids, 100) - simulate(before, 100) <= 5
+
+
+@pytest.mark.parametrize(("capacity", "most"), [(500, 0.65), (800, 0.4), (950, 0.3)])
+def test_a_loop_larger_than_the_capacity_keeps_part_of_it(capacity: int, most: float) -> None:
+    """A loop over 1,000 objects misses far less often than always, as it does when the least recently used leaves."""
+    loop = numpy.tile(numpy.arange(1000, dtype=numpy.uint32), 40)
+    assert simulate(loop, capacity) < most * len(loop)
 
 
 def test_recency_is_learnt() -> None:

@@ -46,7 +46,7 @@ static const uint8_t sa_legal_moves[SA_STATE_COUNT] = {
 typedef struct sa_cell {
     void *payload; /* owned; what it is depends on `state` */
     uint64_t next_or_length : 48; /* linked: address of the next cell, borrowed; COLD: bytes of the frame on disk */
-    uint64_t stamp : 16;          /* when the cell was last a victim: 1/256 of a capacity, modulo 256 capacities */
+    uint64_t stamp : 16;          /* ghost: when it was a victim, in 1/256 of a capacity; else its credit (policy.h) */
     union {
         struct sa_cell *previous; /* borrowed: neighbour in the queue */
         void *ledger;             /* borrowed: whose COLD cell it is, so that a stray comparison finds the value */
@@ -57,7 +57,7 @@ typedef struct sa_cell {
     uint32_t frequency : 2; /* hits since the policy last looked, saturating */
     uint32_t flat : 1;      /* the value is deeply immutable, so its frame never goes stale */
     uint32_t kept : 1;      /* the user pinned it */
-    uint32_t from_main : 1; /* the queue that `stamp` counts in: MAIN, or SMALL */
+    uint32_t from_main : 1; /* ghost: the queue that gave it up, MAIN or SMALL; in MAIN: it was hit since it entered */
     uint16_t count;         /* accesses, halved once an epoch, saturating */
     uint8_t epoch;          /* epoch of the last halving, modulo 256 */
     uint8_t band;           /* band of the heat spectrum at the last look */

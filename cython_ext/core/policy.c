@@ -12,8 +12,11 @@ const sa_rules sa_rules_default = {
     .margin = 0.3,
     .window_of_young = 0.5,
     .window_most = 0.05,
-    .ghost_small = 0.7,
-    .ghost_main = 1,
+    .concavity = 0.5,
+    .ghost = 0.7,
+    .trust_step = 0.02,
+    .trust_loss = 0.35,
+    .trust_least = 0.03,
     .rival_slack = 1,
     .old_factor = 2,
     .weight_most = 32,
@@ -28,7 +31,8 @@ enum {
     RIVAL_STEPS = 16,
     FILL_STEPS = 32,
     WINDOW_STEPS = 4,
-    MEAN_OF = 256, /* cells that the means look back */
+    MEAN_OF = 256, /* cells that the means of costs look back */
+    LOOK_BACK = 100, /* ... and what is counted of cells that leave SMALL */
 };
 
 void sa_policy_init(sa_policy *policy) {
@@ -45,6 +49,9 @@ void sa_policy_init(sa_policy *policy) {
     policy->mean_cost = policy->mean_bytes = 0;
     policy->share = policy->rules->share_first;
     policy->clocks[0] = policy->clocks[1] = 0;
+    policy->trust = 1;
+    policy->doubt = 0;
+    policy->small_hits = policy->promises = 0;
     policy->fractions = 0;
     policy->filled = 0;
     policy->steps = 0;
@@ -147,6 +154,7 @@ static void enter(sa_policy *policy, sa_cell *cell, unsigned queue) {
     double weight = weight_of(policy, cell);
     cell->stamp = weight > 1 ? (uint16_t)((weight - 1) * ROUND) : 0;
     cell->frequency = 0;
+    cell->from_main = 0;
     sa_policy_push(policy, cell, queue);
 }
 
@@ -154,8 +162,21 @@ void sa_policy_admit(sa_policy *policy, sa_cell *cell, int proven) {
     enter(policy, cell, proven ? SA_QUEUE_MAIN : SA_QUEUE_WINDOW);
 }
 
+static double within(double value, double least, double most) {
+    return value < least ? least : value > most ? most : value;
+}
+
+static void change_trust(sa_policy *policy, double steps) {
+    double trust = policy->trust + steps * policy->rules->trust_step;
+    policy->trust = within(trust, policy->rules->trust_least, 1);
+}
+
 /* Pay for one more round with what hits have earned since the last one; false if that is not enough. */
 static int pays_a_round(sa_policy *policy, sa_cell *cell) {
+    if (cell->frequency > 0 && !cell->from_main) {
+        cell->from_main = 1; /* in use since it was let in: counted once */
+        change_trust(policy, 1);
+    }
     double weight = cell->frequency > 0 ? weight_of(policy, cell) : 1;
     uint32_t credit = cell->stamp + (uint32_t)(cell->frequency * weight * ROUND);
     uint32_t most = (uint32_t)(HITS_MOST * weight * ROUND);
@@ -225,11 +246,15 @@ sa_cell *sa_policy_victim(sa_policy *policy) {
                 return NULL;
             if (cell->frequency > 0 && cell->queue == SA_QUEUE_SMALL) {
                 cell->frequency = 0;
+                cell->from_main = 1;
+                policy->small_hits += (1 - policy->small_hits) / LOOK_BACK;
                 pass_on(policy, cell, SA_QUEUE_MAIN);
             } else if (cell->stamp >= ROUND) {
                 cell->stamp -= ROUND;
                 pass_on(policy, cell, SA_QUEUE_SMALL);
             } else {
+                policy->small_hits -= policy->small_hits / LOOK_BACK;
+                policy->promises -= policy->promises / LOOK_BACK;
                 return give_up(policy, cell, 0);
             }
         } else if (pays_a_round(policy, cell)) {
@@ -255,12 +280,30 @@ static sa_cell *rival_of(sa_policy *policy) {
     return cell;
 }
 
-/* A ghost near the end of its queue: that queue should have been longer, by as much as the ghost takes. */
-static void learn(sa_policy *policy, const sa_cell *cell) {
+/* A ghost near the end of its queue: that queue should have been longer, by as much as the ghost takes. But where SMALL is
+ * hit less than its ghosts promise for the next bytes, more bytes gain no more hits: so it is in a loop. */
+static void learn(sa_policy *policy, const sa_cell *ghost) {
     const sa_rules *rules = policy->rules;
-    double step = rules->share_step * (double)sa_charge_bytes(cell->charge) / (double)capacity_bytes(policy);
-    double share = policy->share + (cell->from_main ? -step : step);
-    policy->share = share < rules->share_least ? rules->share_least : share > rules->share_most ? rules->share_most : share;
+    double step = rules->share_step * (double)sa_charge_bytes(ghost->charge) / (double)capacity_bytes(policy);
+    if (ghost->from_main) {
+        change_trust(policy, -rules->trust_loss);
+        step = -step;
+    } else {
+        policy->promises += 1.0 / LOOK_BACK;
+        double borne_out = rules->concavity * policy->promises * policy->share / rules->margin;
+        if (policy->small_hits < borne_out)
+            step *= policy->small_hits / borne_out;
+    }
+    policy->share = within(policy->share + step, rules->share_least, rules->share_most);
+}
+
+/* Is it the turn of a worthy ghost to be let in? */
+static int is_trusted(sa_policy *policy) {
+    policy->doubt += policy->trust;
+    if (policy->doubt < 1)
+        return 0;
+    policy->doubt -= 1;
+    return 1;
 }
 
 /* Has a ghost been of as much use as the cell that would leave for it? */
@@ -275,9 +318,9 @@ void sa_policy_return(sa_policy *policy, sa_cell *cell) {
     double age = (uint16_t)(stamp_of_now(policy, cell->from_main) - cell->stamp) / (double)STAMPS_PER_CAPACITY;
     if (age < policy->rules->margin)
         learn(policy, cell);
-    int is_recent = age < (cell->from_main ? policy->rules->ghost_main : policy->rules->ghost_small);
+    int is_recent = age < policy->rules->ghost;
     sa_cell *rival = policy->filled ? rival_of(policy) : NULL;
-    int worthy = rival != NULL && is_worthy(policy, cell, rival, is_recent);
+    int worthy = rival != NULL && is_worthy(policy, cell, rival, is_recent) && (!is_recent || is_trusted(policy));
     enter(policy, cell, worthy ? SA_QUEUE_MAIN : SA_QUEUE_WINDOW);
 }
 
@@ -336,5 +379,7 @@ const char *sa_policy_check(const sa_policy *policy) {
     }
     if (policy->share < policy->rules->share_least || policy->share > policy->rules->share_most)
         return "the share is outside its rules";
+    if (policy->trust < policy->rules->trust_least || policy->trust > 1)
+        return "the trust is outside its rules";
     return policy->clocks[0] >= 0 && policy->clocks[1] >= 0 ? NULL : "a clock is negative";
 }

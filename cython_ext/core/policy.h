@@ -14,13 +14,15 @@
  *              |         +---> victim <---+   | a ghost that is read again, not too old, and worth as much as the rival
  *              +-- any other ghost <-- WARM, COLD --+
  *
- * What is learnt: a ghost that SMALL gave up, and that would have been hit had SMALL been a little longer, makes the share
- * larger; one that MAIN gave up makes it smaller. At rest one more byte is worth the same in both.
+ * What is learnt: a ghost that SMALL gave up no longer ago than the *margin*, and that a slightly longer SMALL would have kept,
+ * makes the share larger; one that MAIN gave up makes it smaller. At rest one more byte is worth the same in both. The
+ * *trust* is the part of the worthy ghosts that MAIN lets in: hits of those let in make it larger, misses of those that had
+ * to go make it smaller, so that a loop larger than RAM does not wash MAIN out.
  *
  * Invariants (sa_policy_check walks them all, O(cells)):
  *   1. bytes and count of a queue are the sums over its linked cells.
  *   2. Every linked cell names the queue it is linked in; links agree in both directions.
- *   3. The share stays within the rules; clocks are not negative.
+ *   3. Share and trust stay within the rules; clocks are not negative.
  *
  * Threads: the GIL protects everything. Cost: a hit touches no queue (cell.h). Every operation is O(1), a victim amortised
  * O(1): each step of its loop moves a cell on for good, or takes away credit that a hit or an entry has put there.
@@ -65,7 +67,11 @@ typedef struct sa_rules {
     double margin;          /* ghosts up to this age teach, in capacities that their queue gave up since */
     double window_of_young; /* WINDOW takes this part of the share ... */
     double window_most;     /* ... and at most this part of the capacity: bursts do not grow with it */
-    double ghost_small, ghost_main; /* up to this age a ghost is recent */
+    double concavity;       /* how far the hits in SMALL must bear out what its ghosts promise; 0: not at all */
+    double ghost;           /* up to this age a ghost is recent */
+    double trust_step;      /* what a cell that is hit after it was let into MAIN adds to the trust; 0: always trust */
+    double trust_loss;      /* a cell that MAIN gave up and that is missed within the margin takes away this part of it */
+    double trust_least;
     double rival_slack;     /* a recent ghost may have been used so many times less than the rival */
     double old_factor;      /* an older one must have been used so many times as often */
     double weight_most;     /* weights are cut to this and to its inverse; 1 ignores costs */
@@ -81,6 +87,8 @@ typedef struct sa_policy {
     double mean_cost, mean_bytes;           /* of the cells that entered lately */
     double share;
     double clocks[2];   /* bytes that SMALL [0] and MAIN [1] gave up, in capacities of their moment */
+    double trust, doubt;         /* the part of worthy ghosts let into MAIN; what is put together until one is */
+    double small_hits, promises; /* part of the cells leaving SMALL that were hit, or came back within the margin */
     uint32_t fractions; /* credit too small for a round, put together until it is one */
     uint8_t filled;     /* MAIN has been filled for the first time */
     uint64_t steps;     /* cells moved, for those who check the cost */

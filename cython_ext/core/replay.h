@@ -28,8 +28,8 @@ typedef struct sa_replay {
     uint8_t epoch;
 } sa_replay;
 
-/* Requests for each resident object in which heat halves: as many as TinyLFU's sample, twice. */
-enum { SA_REPLAY_EPOCH_PER_OBJECT = 20 };
+/* Requests for each resident object in which heat halves. */
+enum { SA_REPLAY_EPOCH_PER_OBJECT = 16 };
 
 /* The charge of one unit of size, so that objects of size 1 are told apart. */
 enum { SA_REPLAY_UNIT_BYTES = SA_CHARGE_UNIT_BYTES };

@@ -112,7 +112,9 @@ static int model_victim(model *m) {
                 continue;
             }
             m->frequency[number] = 0;
+            m->from_main[number] = 1;
         } else {
+            m->from_main[number] |= m->frequency[number] > 0;
             int credit = m->credit[number] + 256 * m->frequency[number];
             if (m->frequency[number] > 0 && credit > 768)
                 credit = m->credit[number] > 768 ? m->credit[number] : 768;

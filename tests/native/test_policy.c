@@ -179,12 +179,17 @@ static void ghosts_move_the_share_towards_their_queue(void) {
     sa_cell *ghost = sa_policy_victim(&policy);
     CHECK(ghost == &cells[50]);
     sa_policy_return(&policy, ghost);
+    CHECK(policy.share == before); /* nothing in SMALL was hit: a loop would look like this */
+    sa_cell_hit(&cells[51], 0);
+    ghost = sa_policy_victim(&policy);
+    CHECK(ghost == &cells[52]);
+    sa_policy_return(&policy, ghost);
     CHECK(policy.share > before);
     policy.share = policy.rules->share_most;
     ghost = sa_policy_victim(&policy);
     CHECK(ghost == &cells[0] && ghost->from_main);
     sa_policy_return(&policy, ghost);
-    CHECK(policy.share < policy.rules->share_most);
+    CHECK(policy.share < policy.rules->share_most && policy.trust < 1);
     before = policy.share;
     sa_policy_remove(&policy, ghost);
     sa_policy_send_off(&policy, ghost);
@@ -414,7 +419,7 @@ static void step_of_unlinked(sa_policy *policy, sa_cell *cell, model *m, int num
     if (random_below(2)) {
         int proven = (int)random_below(2);
         sa_policy_admit(policy, cell, proven);
-        m->frequency[number] = m->credit[number] = 0;
+        m->frequency[number] = m->credit[number] = m->from_main[number] = 0;
         model_push(m, number, proven ? SA_QUEUE_MAIN : SA_QUEUE_WINDOW);
     } else {
         unsigned queue = ALL_QUEUES[random_below(QUEUES)];
