@@ -76,6 +76,7 @@ cdef class Ledger:
 
     def __cinit__(self, Budget budget not None, scale):
         sa_policy_init(&self.policy)
+        self.policy.cost_of = sa_policy_read_cost
         self.walker = closure_api.create(closure_api)
         live_ledgers.add(<size_t><void *>self)
         self.budget_ = budget

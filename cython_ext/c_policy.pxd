@@ -25,8 +25,10 @@ cdef extern from "policy.h" nogil:
     ctypedef struct sa_policy:
         sa_queue *queues
         double share
+        double (*cost_of)(const sa_cell *cell) noexcept
 
     void sa_policy_init(sa_policy *policy)
+    double sa_policy_read_cost(const sa_cell *cell) noexcept
     void sa_policy_push(sa_policy *policy, sa_cell *cell, unsigned queue)
     void sa_policy_remove(sa_policy *policy, sa_cell *cell)
     void sa_cell_unlink_stray(sa_cell *cell)

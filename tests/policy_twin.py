@@ -127,14 +127,21 @@ class Twin:
         if queue is not None:
             self.queues[queue].append(entry)
 
-    def enter(self, entry: Entry, queue: str) -> None:
-        """A new or returning object enters."""
-        if self.costs is not None:
-            part = 1.0 / 256 if self.mean_bytes > 0 else 1.0
-            self.mean_bytes += part * (max(UNIT, entry.charge) - self.mean_bytes)
-            self.mean_cost += part * (entry.cost - self.mean_cost)
+    def give_credit(self, entry: Entry) -> None:
+        """An object comes to SMALL or MAIN."""
+        if self.costs is None:
+            return
+        part = 1.0 / 256 if self.mean_bytes > 0 else 1.0
+        self.mean_bytes += part * (max(UNIT, entry.charge) - self.mean_bytes)
+        self.mean_cost += part * (entry.cost - self.mean_cost)
         weight = self.weight(entry)
         entry.stamp = int((weight - 1) * ROUND) if weight > 1 else 0
+
+    def enter(self, entry: Entry, queue: str) -> None:
+        """A new or returning object enters."""
+        entry.stamp = 0
+        if queue == MAIN:
+            self.give_credit(entry)
         entry.frequency = 0
         entry.from_main = False
         self.move(entry, queue)
@@ -156,6 +163,7 @@ class Twin:
                 self.filled = self.rules["fill"] == 0 or entry is None or self.young <= target
                 if self.filled or entry is None:
                     return
+                self.give_credit(entry)
                 self.move(entry, MAIN)
             return
         part = min(self.share * self.rules["window_of_young"], self.rules["window_most"])
@@ -165,6 +173,7 @@ class Twin:
             if entry is None or self.bytes_in(WINDOW) <= target:
                 return
             entry.frequency = 0
+            self.give_credit(entry)
             self.move(entry, SMALL)
 
     def pays(self, entry: Entry) -> bool:

@@ -1,4 +1,4 @@
-"""The eviction policy alone: it is the one of policy_twin.py, bounded in work and room, and refuses what is no trace."""
+"""The eviction policy alone: it is the one of policy_twin.py, bounded in work and room; it refuses what is no trace."""
 
 import threading
 from typing import Any

@@ -31,6 +31,7 @@ enum {
     RIVAL_STEPS = 16,
     FILL_STEPS = 32,
     WINDOW_STEPS = 4,
+    READ_FIXED_BYTES = 4096, /* a read costs some 3 us whatever the size, and about 0.7 ns a byte more */
     MEAN_OF = 256, /* cells that the means of costs look back */
     LOOK_BACK = 100, /* ... and what is counted of cells that leave SMALL */
 };
@@ -136,6 +137,10 @@ static double bytes_to_divide_by(const sa_cell *cell) {
     return bytes > SA_CHARGE_UNIT_BYTES ? (double)bytes : SA_CHARGE_UNIT_BYTES;
 }
 
+double sa_policy_read_cost(const sa_cell *cell) {
+    return READ_FIXED_BYTES + (double)sa_charge_bytes(cell->charge);
+}
+
 static double weight_of(const sa_policy *policy, const sa_cell *cell) {
     if (policy->cost_of == NULL || policy->mean_cost <= 0)
         return 1;
@@ -144,22 +149,25 @@ static double weight_of(const sa_policy *policy, const sa_cell *cell) {
     return weight > most ? most : weight * most < 1 ? 1 / most : weight;
 }
 
-/* A cell enters one of the three queues: whoever weighs more than most may go round unused more often. */
-static void enter(sa_policy *policy, sa_cell *cell, unsigned queue) {
-    if (policy->cost_of != NULL) {
-        double part = policy->mean_bytes > 0 ? 1.0 / MEAN_OF : 1;
-        policy->mean_bytes += part * (bytes_to_divide_by(cell) - policy->mean_bytes);
-        policy->mean_cost += part * (policy->cost_of(cell) - policy->mean_cost);
-    }
+/* A cell comes to SMALL or MAIN: whoever weighs more than most may go round unused more often. */
+static void give_credit(sa_policy *policy, sa_cell *cell) {
+    if (policy->cost_of == NULL)
+        return;
+    double part = policy->mean_bytes > 0 ? 1.0 / MEAN_OF : 1;
+    policy->mean_bytes += part * (bytes_to_divide_by(cell) - policy->mean_bytes);
+    policy->mean_cost += part * (policy->cost_of(cell) - policy->mean_cost);
     double weight = weight_of(policy, cell);
     cell->stamp = weight > 1 ? (uint16_t)((weight - 1) * ROUND) : 0;
-    cell->frequency = 0;
-    cell->from_main = 0;
-    sa_policy_push(policy, cell, queue);
 }
 
+/* Nothing is weighed at the entry to WINDOW: what is never under pressure should not pay for it. */
 void sa_policy_admit(sa_policy *policy, sa_cell *cell, int proven) {
-    enter(policy, cell, proven ? SA_QUEUE_MAIN : SA_QUEUE_WINDOW);
+    cell->frequency = 0;
+    cell->from_main = 0;
+    cell->stamp = 0;
+    if (proven)
+        give_credit(policy, cell);
+    sa_policy_push(policy, cell, proven ? SA_QUEUE_MAIN : SA_QUEUE_WINDOW);
 }
 
 static double within(double value, double least, double most) {
@@ -204,8 +212,10 @@ static void fill_main_slow(sa_policy *policy) {
     for (int left = FILL_STEPS; left > 0 && !policy->filled; left--) {
         sa_cell *cell = oldest_young(policy);
         policy->filled = policy->rules->fill == 0 || cell == NULL || (double)young_bytes(policy) <= young_target;
-        if (!policy->filled)
+        if (!policy->filled) {
+            give_credit(policy, cell);
             pass_on(policy, cell, SA_QUEUE_MAIN);
+        }
     }
 }
 
@@ -215,6 +225,7 @@ static void trim_window(sa_policy *policy) {
     for (int left = WINDOW_STEPS; left > 0 && (double)bytes_of(policy, SA_QUEUE_WINDOW) > target; left--) {
         sa_cell *cell = sa_policy_oldest(policy, SA_QUEUE_WINDOW);
         cell->frequency = 0;
+        give_credit(policy, cell);
         pass_on(policy, cell, SA_QUEUE_SMALL);
     }
 }
@@ -321,7 +332,7 @@ void sa_policy_return(sa_policy *policy, sa_cell *cell) {
     int is_recent = age < policy->rules->ghost;
     sa_cell *rival = policy->filled ? rival_of(policy) : NULL;
     int worthy = rival != NULL && is_worthy(policy, cell, rival, is_recent) && (!is_recent || is_trusted(policy));
-    enter(policy, cell, worthy ? SA_QUEUE_MAIN : SA_QUEUE_WINDOW);
+    sa_policy_admit(policy, cell, worthy);
 }
 
 void sa_policy_renew(sa_policy *policy, sa_cell *cell) {

@@ -96,6 +96,9 @@ typedef struct sa_policy {
 
 void sa_policy_init(sa_policy *policy);
 
+/* What it takes to bring the value of a cell back from its next tier, in bytes that could be brought back in that time. */
+double sa_policy_read_cost(const sa_cell *cell);
+
 /* Append `cell` (linked nowhere) to a queue. */
 void sa_policy_push(sa_policy *policy, sa_cell *cell, unsigned queue);
 
