@@ -1,6 +1,7 @@
 """Plain forms of policies that weigh bytes, for benchmarks/policy.py: GreedyDual-Size-Frequency, S3-FIFO and LRU.
 
-Each takes requests (object numbers), the capacity in bytes and the size of every object, and returns (misses, missed bytes).
+Each takes requests (object numbers), the capacity in bytes and the size of every object; it returns (misses, missed
+bytes).
 """
 
 import heapq
