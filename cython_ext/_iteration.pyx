@@ -13,16 +13,16 @@ Threads: the GIL, as for DictCore. Cost: a step is PyDict_Next and a look at the
 """
 cimport cython
 from cpython.dict cimport PyDict_Next, PyDict_Size
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyObject
 
 from c_cell cimport *
-from spectral_alloc._cell cimport Cell
+from spectral_alloc._cell cimport Cell, is_cell
 from spectral_alloc._thermal cimport DictCore
 
 from spectral_alloc._cell import EntryGoneError
 
 cdef extern from "dict_core.h":
-    bint sa_is_type(PyObject *found, PyTypeObject *type) noexcept
+    Py_ssize_t sa_dict_size(PyObject *mapping) noexcept
     bint sa_is_unshared(PyObject *object) noexcept
     tuple sa_refilled_pair(PyObject *pair, PyObject *key, PyObject *value)
 
@@ -49,20 +49,19 @@ cdef class ValueIterator:
     def __next__(self):
         cdef PyObject *key
         cdef PyObject *found
-        cdef DictCore core = self.core
-        if core is None:
+        if self.core is None:
             raise StopIteration
-        if PyDict_Size(core) != self.size:
+        if sa_dict_size(<PyObject *>self.core) != self.size:
             self.size = -1
             raise RuntimeError("dictionary changed size during iteration")
-        if not PyDict_Next(core, &self.position, &key, &found):
+        if not PyDict_Next(self.core, &self.position, &key, &found):
             self.core = self.reusable = None
             raise StopIteration
         if self.left == 0:
             self.core = self.reusable = None
             raise RuntimeError("dictionary keys changed during iteration")
         self.left -= 1
-        if sa_is_type(found, <PyTypeObject *>Cell) and (<Cell>found).core.state == SA_HOT:
+        if is_cell(found) and (<Cell>found).core.state == SA_HOT:
             if not self.pairs:
                 return <object>(<Cell>found).core.payload
             if self.reusable is None or not sa_is_unshared(<PyObject *>self.reusable):
@@ -151,7 +150,17 @@ def stored_cells_after(DictCore core not None, Py_ssize_t position, Py_ssize_t l
         limit -= 1
         if not PyDict_Next(core, &position, &key, &found):
             return -1, cells
-        if sa_is_type(found, <PyTypeObject *>Cell):
+        if is_cell(found):
             if (<Cell>found).core.state == SA_COLD or (<Cell>found).core.state == SA_BACKED:
                 cells.append(<object>found)
     return position, cells
+
+
+def recall_departures(DictCore core not None):
+    """After a fork: call off the departures of threads that did not come along."""
+    cdef PyObject *key
+    cdef PyObject *found
+    cdef Py_ssize_t position = 0
+    while core.ledger.departing_count > 0 and PyDict_Next(core, &position, &key, &found):
+        if is_cell(found) and (<Cell>found).core.state == SA_DEPARTING:
+            core.ledger.live(<Cell>found)

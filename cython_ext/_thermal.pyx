@@ -18,14 +18,14 @@ Cost: a hit is dict's own look-up and about twelve instructions more.
 """
 cimport cython
 from cpython.dict cimport PyDict_Clear, PyDict_Contains, PyDict_GetItemWithError, PyDict_Next, PyDict_SetItem, PyDict_Size
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyTypeObject, traverseproc, visitproc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_DECREF, PyObject
 
 from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
-from spectral_alloc._cell cimport Backed, Budget, Cell, is_exceeded
+from spectral_alloc._cell cimport Backed, Budget, Cell, is_cell, is_exceeded
 from spectral_alloc._ledger cimport Ledger
 
 from spectral_alloc import _closure
@@ -35,10 +35,11 @@ from spectral_alloc.heat import default_scale
 cdef extern from "dict_core.h":
     object sa_dict_pop_or_none(object mapping, object key)
     object sa_dict_iterator(object mapping)
-    bint sa_is_type(PyObject *found, PyTypeObject *type) noexcept
+    int sa_is_container(object value) noexcept
     Cell sa_cell_new(PyTypeObject *type)
     PyObject *sa_cell_swap(sa_cell *core, PyObject *value, unsigned epoch_now) noexcept
-    void sa_install_traverse(PyTypeObject *core_type, PyTypeObject *cell_type) noexcept
+    int sa_dict_visit(PyObject *mapping, int *holds_containers, visitproc visit, void *arg) noexcept
+    void sa_install_slots(PyTypeObject *core_type, PyTypeObject *cell_type, traverseproc traverse) noexcept
 
 cdef extern from "Python.h":
     PyObject *PyDict_SetDefault(object mapping, object key, object value) except NULL
@@ -56,15 +57,9 @@ cdef object dict_items = dict.items
 cdef object dict_sizeof = dict.__sizeof__
 cdef object MISSING = object()
 
-
 cdef inline Py_ssize_t key_bytes(key) noexcept:
     cdef Py_ssize_t quick = sa_quick_allocation(<PyObject *>key)
     return quick if quick >= 0 else closure_api.size_key(<PyObject *>key)
-
-
-cdef inline bint is_cell(PyObject *found) noexcept:
-    return sa_is_type(found, <PyTypeObject *>Cell)
-
 
 cdef inline int count_write(DictCore core) except -1:
     core.write_countdown -= 1
@@ -77,6 +72,7 @@ cdef inline int after_write(DictCore core) except -1:
 
 
 cdef inline int enter(DictCore core, Cell cell, key, value) except -1:
+    core.holds_containers |= sa_is_container(key) | sa_is_container(value)
     core.ledger.enter(cell, value, key_bytes(key))
     return core.weigh_table() if core.ledger.entry_count >= core.table_check else 0
 
@@ -121,6 +117,7 @@ cdef class DictCore(dict):
         except EntryGoneError:
             return self[key]
 
+    @cython.binding(False)
     def get(self, key, default=None, /):
         """Return the value for key if key is in the dictionary, else default."""
         cdef PyObject *found = PyDict_GetItemWithError(self, key)
@@ -142,7 +139,6 @@ cdef class DictCore(dict):
             return self.get(key, default)
 
     def __contains__(self, key):
-        # dict publishes this one as a method, which would give subclasses written in Python a slow slot.
         return PyDict_Contains(self, key)
 
     cdef object missing_slow(self, key):
@@ -170,6 +166,7 @@ cdef class DictCore(dict):
             return value
         ledger.epoch_left -= 1
         value = self.tiers.load(cell, key)
+        self.holds_containers |= sa_is_container(value)
         if is_exceeded(ledger.budget_):
             self.relieve_slow()
         return value
@@ -192,11 +189,20 @@ cdef class DictCore(dict):
     def get_many(self, keys, default=None):
         """Return the list of values for `keys`, `default` where a key is absent; frames on disk are read in disk order."""
         cdef list result = []
+        cdef PyObject *found
         wanted = keys if isinstance(keys, (list, tuple)) else list(keys)
         if self.ledger.cold_count:
             self.tiers.prefetch(self, wanted)
         for key in wanted:
-            result.append(self.get(key, default))
+            found = PyDict_GetItemWithError(self, key)
+            if found is not NULL and is_cell(found) and (<Cell>found).core.state == SA_HOT:
+                result.append(<object>(<Cell>found).core.payload)
+                sa_cell_hit(&(<Cell>found).core, self.ledger.epoch)
+                self.ledger.countdown -= 1
+            else:
+                result.append(self.get(key, default))
+        if self.ledger.countdown <= 0:
+            self.tick_slow(None)
         return result
 
     # writing --------------------------------------------------------------------------------------------------------
@@ -222,6 +228,7 @@ cdef class DictCore(dict):
             self.spare = spare
             old = sa_cell_swap(&(<Cell>found).core, <PyObject *>value, ledger.epoch)
             if old is NULL:
+                self.holds_containers |= sa_is_container(value)
                 dropped = ledger.replace(<Cell>found, value)
             else:
                 dropped = <object>old
@@ -380,7 +387,8 @@ cdef class DictCore(dict):
     cdef int tick_slow(self, Cell cell) except -1:
         """After every 256 hits: halve heat when due, and notice values that grew in place."""
         self.ledger.tick()
-        self.ledger.reweigh(cell)
+        if cell is not None:
+            self.ledger.reweigh(cell)
         self.sweep(SWEEP_CELLS)
         self.pulse_slow()
         if is_exceeded(self.ledger.budget_):
@@ -408,7 +416,6 @@ cdef class DictCore(dict):
                 self.ledger.reweigh(<Cell>found)
 
     def _sweep(self, Py_ssize_t cells):
-        """Weigh the next `cells` values again."""
         self.sweep(cells)
 
     cdef object tiers_slow(self):
@@ -458,15 +465,6 @@ cdef class DictCore(dict):
             raise KeyError(key)
         return <object>found if is_cell(found) else None
 
-    def _recall(self):
-        """After a fork: call off the departures of threads that did not come along."""
-        cdef PyObject *key
-        cdef PyObject *found
-        cdef Py_ssize_t position = 0
-        while self.ledger.departing_count > 0 and PyDict_Next(self, &position, &key, &found):
-            if is_cell(found) and (<Cell>found).core.state == SA_DEPARTING:
-                self.ledger.live(<Cell>found)
-
     @property
     def _ledger(self):
         return self.ledger
@@ -485,5 +483,17 @@ cdef class DictCore(dict):
         return self.tiers is not None
 
 
-# Cells are not tracked by the garbage collector: the dict visits the values in their stead.
-sa_install_traverse(<PyTypeObject *>DictCore, <PyTypeObject *>Cell)
+cdef int traverse(PyObject *mapping, visitproc visit, void *arg) except -1:
+    """Cells are not tracked by the garbage collector: the dict visits the values in their stead."""
+    cdef PyObject *member[4]
+    member[0] = <PyObject *>(<DictCore>mapping).tiers
+    member[1] = <PyObject *>(<DictCore>mapping)._settings
+    member[2] = <PyObject *>(<DictCore>mapping)._reference
+    member[3] = <PyObject *>(<DictCore>mapping)._watch
+    for index in range(4):
+        if member[index] is not NULL and visit(member[index], arg):
+            return 1
+    return sa_dict_visit(mapping, &(<DictCore>mapping).holds_containers, visit, arg)
+
+
+sa_install_slots(<PyTypeObject *>DictCore, <PyTypeObject *>Cell, traverse)

@@ -1,9 +1,18 @@
 # The C side of _cell.pyx, for the other compiled modules.
+from cpython.object cimport PyObject, PyTypeObject
+
 from c_cell cimport sa_cell
+
+cdef extern from "dict_core.h":
+    bint sa_is_type(PyObject *found, PyTypeObject *type) noexcept
 
 
 cdef class Cell:
     cdef sa_cell core            # at a fixed offset, so that a sa_cell* can be turned back into its Cell
+
+
+cdef inline bint is_cell(PyObject *found) noexcept:
+    return sa_is_type(found, <PyTypeObject *>Cell)
 
 
 cdef class Backed:

@@ -1,0 +1,25 @@
+# The C side of _passage.pyx.
+from spectral_alloc._cell cimport Cell
+from spectral_alloc._express cimport Express
+from spectral_alloc._ledger cimport Ledger
+
+
+cdef class Parcel:
+    cdef readonly list items           # (Departure, frame)
+    cdef readonly long long size_bytes # of the values, while they are still in RAM
+
+
+cdef class Passage:
+    cdef readonly Ledger ledger
+    cdef public object codec           # FrameCodec: the general way
+    cdef public object store           # ColdStore
+    cdef public object open_frame      # frame -> value or OTHER_WAY
+    cdef Express express
+    cdef dict tickets                  # address of a cell -> Ticket of the read under way
+    cdef set reading                   # threads that are in the middle of a read
+    cdef double slow_reads[1024]       # seconds; a ring
+    cdef long long slow_read_count
+    cdef public double read_seconds    # of a frame on disk, a running average
+
+    cdef object decoded(self, object frame)
+    cdef int note_slow_read(self, double seconds) except -1
