@@ -21,6 +21,7 @@ EXTENSIONS = {
     "_passage": ["policy.c"],
     "_shadows": [],
     "_census": ["policy.c"],
+    "_policy": ["policy.c", "replay.c"],
     "_thermal": [],
     "_iteration": [],
 }

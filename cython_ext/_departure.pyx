@@ -226,6 +226,7 @@ def depart_cell(Ledger ledger not None, Cell cell not None):
     """Like depart, for one entry that the user names: its Departure, or None if it is not hot or cannot leave now."""
     if cell.core.state != SA_HOT or cell.core.kept:
         return None
+    sa_policy_send_off(&ledger.policy, &cell.core)
     return examine(ledger, cell)
 
 

@@ -76,6 +76,7 @@ cdef class Ledger:
 
     def __cinit__(self, Budget budget not None, scale):
         sa_policy_init(&self.policy)
+        self.policy.cost_of = sa_policy_read_cost
         self.walker = closure_api.create(closure_api)
         live_ledgers.add(<size_t><void *>self)
         self.budget_ = budget
@@ -110,7 +111,7 @@ cdef class Ledger:
     def charge_slack(self, long long slack_bytes):
         """Set the part of the allocator's unusable memory that is put down to this container, if values can leave for it."""
         cdef long long movable = 0
-        for queue in (SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_WARM, SA_QUEUE_SHIPPING, SA_QUEUE_FRESH):
+        for queue in (SA_QUEUE_WINDOW, SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_WARM, SA_QUEUE_SHIPPING, SA_QUEUE_FRESH):
             movable += self.policy.queues[queue].bytes
         slack_bytes = min(slack_bytes, movable + max(0, self.slack_bytes - self.budget_.excess(0)))
         self.charge(slack_bytes - self.slack_bytes)
@@ -211,7 +212,7 @@ cdef class Ledger:
     cdef object replace(self, Cell cell, object value):
         """Let `cell` hold `value`; returns the old payload, which the caller drops last."""
         cdef object dropped
-        if cell.core.state != SA_HOT or (cell.core.queue != SA_QUEUE_SMALL and cell.core.queue != SA_QUEUE_MAIN):
+        if cell.core.state != SA_HOT or not SA_ORDINARY_QUEUES >> cell.core.queue & 1:
             return self.replace_slow(cell, value)
         dropped = <object>cell.core.payload
         Py_DECREF(dropped)
@@ -224,18 +225,15 @@ cdef class Ledger:
 
     cdef object replace_slow(self, Cell cell, object value):
         """The same for a cell whose value is not live, or is held or pinned."""
-        cdef unsigned queue = cell.core.queue
         cdef object dropped = self.drop_payload(cell)
         Py_INCREF(value)
         cell.core.payload = <void *>value
         if cell.core.state != SA_HOT:
             self.move(cell, SA_HOT, "write")
         cell.core.flat = False
-        if queue != SA_QUEUE_KEPT:
-            sa_policy_remove(&self.policy, &cell.core)
-            sa_policy_admit(&self.policy, &cell.core, queue != SA_QUEUE_NONE)
         sa_cell_hit(&cell.core, self.epoch)
         self.recharge(cell, value_bytes(value))
+        sa_policy_renew(&self.policy, &cell.core)
         self.bury()
         return dropped
 
@@ -304,7 +302,6 @@ cdef class Ledger:
         immutable values a program may keep a weak reference, and see that it got a copy.) AGAIN is returned if
         the entry has moved or changed since `origin`: what was read may be stale, and an edit of it would be lost.
         """
-        cdef bint returning
         cdef Backed backed
         cdef object frame = None
         if cell.core.state == SA_HOT or cell.core.state == SA_BACKED or cell.core.state == SA_DEPARTING:
@@ -319,7 +316,6 @@ cdef class Ledger:
         sa_cell_hit(&cell.core, self.epoch)
         if cell.core.frequency < 2 and not insist and type(value) in (str, bytes, int, float, complex):
             return value
-        returning = cell.core.state == SA_WARM or cell.core.frequency >= 2
         self.promotions += 1
         if cell.core.flat and cell.core.state == SA_COLD:
             backed = Backed.__new__(Backed)
@@ -333,8 +329,8 @@ cdef class Ledger:
             cell.core.payload = <void *>value
             self.move(cell, SA_HOT, "read")
         sa_policy_remove(&self.policy, &cell.core)
-        sa_policy_admit(&self.policy, &cell.core, returning)
         self.recharge(cell, value_bytes(value))
+        sa_policy_return(&self.policy, &cell.core)
         self.bury()
         return value
 

@@ -294,6 +294,8 @@ class Tiers(Passage):
                 moved += frame is not None and self.ledger.warm_up(cell, origin, frame)
             finally:
                 self.drop_ticket(cell)
+            if self.ledger.excess_bytes() > 0:
+                self.relieve()
         return moved
 
     # by hand --------------------------------------------------------------------------------------------------------
