@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "Tiers"]
 
-WARM_SHARE = 0.5  # of the bytes that values and frames may take
+WARM_SHARES = 0.1, 0.5  # of the bytes that values and frames may take: the least, and the most, for frames
+READ_SECONDS_DEAR = 1e-4  # a disk read that takes this long is worth the largest share
 BATCH_BYTES = 256 << 10  # frames written to disk in one call
 SLACK_BYTES = 8 << 10  # a relief frees this much more than it must, so that not every write needs one
 UPKEEP_BYTES = 64 << 10  # freed between two times that a relief looks after the slower things
@@ -106,6 +107,7 @@ class Tiers(Passage):
         store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
         super().__init__(ledger, codec, store)
         self.settings = settings
+        self.read_seconds = READ_SECONDS_DEAR
         self.objects = SharedObjects()
         self.shadows.limit(int(ledger.value_bytes_allowed * SHADOW_SHARE))
         self.events: Counter[str] = Counter()
@@ -179,8 +181,14 @@ class Tiers(Passage):
 
     @property
     def warm_target_bytes(self) -> int:
-        """Frames in RAM beyond this many bytes are the first to go when room is needed."""
-        return int(self.ledger.value_bytes_allowed * WARM_SHARE)
+        """Frames in RAM beyond this many bytes are the first to go when room is needed.
+
+        A frame in RAM saves the disk read, a live value the decoding too: where the system's page cache answers reads
+        in microseconds, room is better spent on live values.
+        """
+        least, most = WARM_SHARES
+        share = min(most, max(least, most * self.read_seconds / READ_SECONDS_DEAR))
+        return int(self.ledger.value_bytes_allowed * share)
 
     def _send_down(self, departure: Departure, parcel: Parcel) -> None:
         """The general way down: serialise a value; it becomes WARM, or goes into ``parcel`` for the disk."""

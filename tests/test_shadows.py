@@ -39,7 +39,7 @@ def assert_disk_adds_up(subject: ThermalDict) -> None:
 @pytest.fixture
 def subject() -> Iterator[ThermalDict]:
     """A dict of records, most of them cold, whose codec has its dictionary."""
-    made = ThermalDict.open(memory_limit=4_000_000)
+    made = ThermalDict.open(memory_limit=3_000_000)
     for number in range(COUNT):
         made[number] = record(number)
     made._tiers.dear_read_seconds = float("inf")  # however slow the machine is
@@ -65,7 +65,7 @@ def test_unchanged_values_are_not_written_again(subject: ThermalDict) -> None:
     first_time = COUNT - len(keys)
     assert subject._tiers.store.write_count - before <= first_time
     assert subject.stats().codecs["zstd_dictionary"]["frames"] - encoded <= first_time
-    assert subject.stats().promotions - promotions == 5_000
+    assert subject.stats().promotions - promotions == len(keys) > 4_500
 
 
 def test_values_in_use_come_to_warm_where_reads_are_dear(subject: ThermalDict) -> None:
