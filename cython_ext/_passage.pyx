@@ -186,7 +186,7 @@ cdef class Passage:
         try:
             start = seconds_now()
             frame = self.store.read(origin[1], origin[2])
-            self.read_seconds += (seconds_now() - start - self.read_seconds) * READ_WEIGHT
+            self.cold_read_seconds += (seconds_now() - start - self.cold_read_seconds) * READ_WEIGHT
             return frame
         except (OSError, CorruptFrameError):
             if self.ledger.whereabouts(cell) != origin:
@@ -208,7 +208,7 @@ cdef class Passage:
         cdef sa_shadow shadow
         if self.shadows.table.count == 0:
             return False
-        if departure.cell.core.count >= WARM_FROM_ACCESSES and self.read_seconds > self.dear_read_seconds:
+        if departure.cell.core.count >= WARM_FROM_ACCESSES and self.cold_read_seconds > self.dear_read_seconds:
             return False
         if not self.shadows.adopt(<void *>departure.cell, stream, departure.cell.core.count, &shadow):
             return False

@@ -22,7 +22,7 @@ cdef class Passage:
     cdef set reading                   # threads that are in the middle of a read
     cdef double slow_reads[1024]       # seconds; a ring
     cdef long long slow_read_count
-    cdef public double read_seconds    # a moving average of the store's reads
+    cdef public double cold_read_seconds # a moving average
     cdef public double dear_read_seconds # above this values that are used often do not stay on disk
 
     cdef object decoded(self, object frame)

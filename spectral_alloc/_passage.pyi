@@ -28,7 +28,7 @@ class Passage:
     codec: FrameCodec
     store: ColdStore
     open_frame: Any
-    read_seconds: float
+    cold_read_seconds: float
     dear_read_seconds: float
     def __init__(self, ledger: Ledger, codec: FrameCodec, store: ColdStore) -> None: ...
     def forget_readers(self) -> None: ...

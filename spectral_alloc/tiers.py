@@ -107,8 +107,8 @@ class Tiers(Passage):
         store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
         super().__init__(ledger, codec, store)
         self.settings = settings
-        self.read_seconds = READ_SECONDS_DEAR
         self.objects = SharedObjects()
+        self.cold_read_seconds = READ_SECONDS_DEAR
         self.shadows.limit(int(ledger.value_bytes_allowed * SHADOW_SHARE))
         self.events: Counter[str] = Counter()
         self.trimmer = Trimmer()
@@ -187,7 +187,7 @@ class Tiers(Passage):
         in microseconds, room is better spent on live values.
         """
         least, most = WARM_SHARES
-        share = min(most, max(least, most * self.read_seconds / READ_SECONDS_DEAR))
+        share = min(most, max(least, most * self.cold_read_seconds / READ_SECONDS_DEAR))
         return int(self.ledger.value_bytes_allowed * share)
 
     def _send_down(self, departure: Departure, parcel: Parcel) -> None:
