@@ -95,7 +95,18 @@ def steps() -> tuple[dict[str, float], dict[str, float]]:
         cases[f"loads  {name}"] = loads, dumped
     cases["digest of a stream"] = digest_bytes, streams
     cases["zstd compress, trained"] = compressor.compress, streams
-    cases["zstd decompress, trained"] = lambda payload: decompressor.decompress(payload, 0, False, False), payloads
+
+    def decompress(payload: bytes) -> bytes:
+        return decompressor.decompress(payload, 0, False, False)
+
+    cases["zstd decompress, trained"] = decompress, payloads
+    tiny = compressor.compress(b"ab")
+    cases["zstd compress, two bytes"] = compressor.compress, [b"ab"] * MEASURED
+    cases["zstd decompress, two bytes"] = decompress, [tiny] * MEASURED
+    cases["zstd decompress, by keyword"] = (
+        lambda payload: decompressor.decompress(payload, allow_extra_data=False),
+        payloads,
+    )
     cases["pack a frame"] = lambda block: pack([block]), blocks
     cases["parse a frame"] = parse, frames
     cases["encode, general way"] = lambda stream: codec.encode([stream], [1]), streams
