@@ -126,7 +126,7 @@ cdef class Express:
                 self.idle_decompressors.clear()
             idle = self.idle_decompressors.setdefault(dictionary_id, [])
         decompress = idle.pop() if idle else zstd_decompressor(self.dictionaries.find(dictionary_id)).decompress
-        # By position: size unknown, one frame, nothing behind it. Keywords would cost a quarter of a microsecond.
+        # By position: size unknown, one frame, nothing behind it. Keywords would cost 0.16 us more.
         data = decompress(payload, 0, False, False)
         idle.append(decompress)
         return data
