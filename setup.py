@@ -28,7 +28,7 @@ EXTENSIONS = {
 
 HEADERS = sorted(glob("cython_ext/core/*.h"))
 
-C_FLAGS = ["-O2", "-g0", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
+C_FLAGS = ["-O2", "-g0", "-fno-plt", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 SANITIZERS = "-fsanitize=address,undefined"
 SANITIZE_FLAGS = ["-O1", "-g", SANITIZERS, "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
 

@@ -165,14 +165,12 @@ cdef class Ledger:
 
     cdef int enter(self, Cell cell, object value, long long key_bytes) except -1:
         """Make `cell` a new entry that holds `value`. Cost: one estimate of the value's size."""
+        cdef uint32_t charge = sa_charge_code(value_bytes(value))
         Py_INCREF(value)
-        cell.core.payload = <void *>value
-        cell.core.epoch = self.epoch
-        cell.core.charge = sa_charge_code(value_bytes(value))
-        sa_policy_admit(&self.policy, &cell.core, False)
+        sa_policy_enter(&self.policy, &cell.core, <void *>value, charge, self.epoch)
         self.entry_count += 1
         self.entry_bytes += key_bytes + CELL_BYTES
-        self.charge(sa_charge_bytes(cell.core.charge) + key_bytes + CELL_BYTES)
+        self.charge(sa_charge_bytes(charge) + key_bytes + CELL_BYTES)
         return 0
 
     cdef void unqueue(self, Cell cell) noexcept:

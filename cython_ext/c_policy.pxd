@@ -1,5 +1,5 @@
 # Declarations of core/policy.h; the header is the truth.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from c_cell cimport sa_cell
 
@@ -29,6 +29,7 @@ cdef extern from "policy.h" nogil:
 
     void sa_policy_init(sa_policy *policy)
     double sa_policy_read_cost(const sa_cell *cell) noexcept
+    void sa_policy_enter(sa_policy *policy, sa_cell *cell, void *payload, uint32_t charge, uint8_t epoch_now)
     void sa_policy_push(sa_policy *policy, sa_cell *cell, unsigned queue)
     void sa_policy_remove(sa_policy *policy, sa_cell *cell)
     void sa_cell_unlink_stray(sa_cell *cell)

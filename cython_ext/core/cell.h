@@ -101,8 +101,10 @@ static inline void sa_cell_cool(sa_cell *cell, uint8_t epoch_now) {
 static inline void sa_cell_hit(sa_cell *cell, uint8_t epoch_now) {
     if (cell->epoch != epoch_now)
         sa_cell_cool(cell, epoch_now);
-    cell->count += cell->count != UINT16_MAX;
-    cell->frequency += cell->frequency != 3;
+    if (cell->count != UINT16_MAX)
+        cell->count++;
+    if (cell->frequency != 3)
+        cell->frequency++;
 }
 
 static inline int sa_cell_move_is_legal(const sa_cell *cell, unsigned state) {

@@ -349,11 +349,14 @@ void sa_policy_renew(sa_policy *policy, sa_cell *cell) {
 void sa_policy_detach_all(sa_policy *policy) {
     for (unsigned index = 0; index < SA_QUEUE_COUNT; index++) {
         sa_queue *queue = &policy->queues[index];
-        while (sa_cell_next(&queue->head) != &queue->head) {
-            sa_cell *cell = sa_cell_next(&queue->head);
-            sa_policy_remove(policy, cell);
+        for (sa_cell *cell = sa_cell_next(&queue->head), *next; cell != &queue->head; cell = next) {
+            next = sa_cell_next(cell);
             cell->state = SA_DETACHED;
+            cell->queue = SA_QUEUE_NONE;
         }
+        sa_cell_set_next(&queue->head, &queue->head);
+        queue->head.at.previous = &queue->head;
+        queue->bytes = queue->count = 0;
     }
 }
 

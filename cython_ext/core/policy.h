@@ -99,6 +99,24 @@ void sa_policy_init(sa_policy *policy);
 /* What it takes to bring the value of a cell back from its next tier, in bytes that could be brought back in that time. */
 double sa_policy_read_cost(const sa_cell *cell);
 
+/* A cell that is linked nowhere and was never used enters: WINDOW, whatever the pressure. A dozen stores. */
+static inline void sa_policy_enter(sa_policy *policy, sa_cell *cell, void *payload, uint32_t charge, uint8_t epoch_now) {
+    sa_queue *queue = &policy->queues[SA_QUEUE_WINDOW];
+    sa_cell *newest = queue->head.at.previous;
+    *cell = (sa_cell){
+        .payload = payload,
+        .next_or_length = (uintptr_t)&queue->head,
+        .at.previous = newest,
+        .charge = charge,
+        .queue = SA_QUEUE_WINDOW,
+        .epoch = epoch_now,
+    };
+    sa_cell_set_next(newest, cell);
+    queue->head.at.previous = cell;
+    queue->bytes += sa_charge_bytes(charge);
+    queue->count++;
+}
+
 /* Append `cell` (linked nowhere) to a queue. */
 void sa_policy_push(sa_policy *policy, sa_cell *cell, unsigned queue);
 
