@@ -351,6 +351,8 @@ void sa_policy_detach_all(sa_policy *policy) {
         sa_queue *queue = &policy->queues[index];
         for (sa_cell *cell = sa_cell_next(&queue->head), *next; cell != &queue->head; cell = next) {
             next = sa_cell_next(cell);
+            sa_cell_set_next(cell, NULL);
+            cell->at.previous = NULL;
             cell->state = SA_DETACHED;
             cell->queue = SA_QUEUE_NONE;
         }
