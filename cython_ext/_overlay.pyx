@@ -21,7 +21,7 @@ from libc.string cimport memcpy
 
 from c_edit_block cimport *
 from c_overlay cimport *
-from spectral_alloc._journal cimport Journal
+from spectral_alloc._edit_journal cimport Journal
 
 import os
 import weakref

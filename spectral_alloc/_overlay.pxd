@@ -2,7 +2,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from c_overlay cimport sa_overlay
-from spectral_alloc._journal cimport Journal
+from spectral_alloc._edit_journal cimport Journal
 
 
 cdef class Overlay:

@@ -5,7 +5,7 @@ from weakref import WeakSet
 from numpy import uint8, uint64
 from numpy.typing import ArrayLike, NDArray
 
-from spectral_alloc._journal import Journal
+from spectral_alloc._edit_journal import Journal
 
 PAGE_ADDRESSES: int
 SLOT_BYTES: int

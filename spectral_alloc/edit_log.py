@@ -28,9 +28,9 @@ import weakref
 from contextlib import suppress
 from typing import NamedTuple
 
+from spectral_alloc._edit_journal import BLOCK_BYTES_MAX, BLOCK_MAGIC, Journal, block_at, encode_edits, stamped
 from spectral_alloc._frame import crc32c
 from spectral_alloc._generator import Generator
-from spectral_alloc._journal import BLOCK_BYTES_MAX, BLOCK_MAGIC, Journal, block_at, encode_edits, stamped
 from spectral_alloc._overlay import Overlay
 from spectral_alloc.errors import ClosedError, CorruptLogError, LockedError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem, OpenFile

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectral_alloc import CorruptLogError, GenerativeSpace, LockedError, edit_log
-from spectral_alloc._journal import BLOCK_EDITS, block_at, decode_block, encode_edits
+from spectral_alloc._edit_journal import BLOCK_EDITS, block_at, decode_block, encode_edits
 from spectral_alloc.edit_log import DURABILITIES, HEADER_BYTES, EditLog
 
 LAST = 2**64 - 1

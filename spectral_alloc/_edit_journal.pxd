@@ -1,4 +1,4 @@
-# The C side of _journal.pyx, for the other compiled modules.
+# The C side of _edit_journal.pyx, for the other compiled modules.
 from libc.stdint cimport uint8_t, uint64_t
 
 from c_edit_block cimport sa_edit_columns

@@ -1,4 +1,4 @@
-"""Types of the compiled seam; behaviour and costs are in the docstrings of cython_ext/_journal.pyx."""
+"""Types of the compiled seam; behaviour and costs are in the docstrings of cython_ext/_edit_journal.pyx."""
 
 from typing import Any
 
