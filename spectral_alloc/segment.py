@@ -1,4 +1,4 @@
-"""One append-only file of the cold store and its accounts.
+"""One append-only file of a log and its accounts.
 
     file     | live and dead frames ... | waste |
              0                          end     end + waste
@@ -26,6 +26,11 @@ class Segment(OpenFile):
         super().__init__(file_system, file_system.create, path)
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes that were ever live: what releases add up to when everything in the file is dead."""
+        return self.end_bytes
+
+    @property
     def file_bytes(self) -> int:
         """Length of the file, as far as it is known."""
         return self.end_bytes + self.waste_bytes
@@ -33,11 +38,11 @@ class Segment(OpenFile):
     @property
     def dead_share(self) -> float:
         """Part of the file that holds nothing any more, from 0 to 1."""
-        return (self.dead_bytes + self.waste_bytes) / max(self.file_bytes, 1)
+        return (self.dead_bytes + self.waste_bytes) / max(self.held_bytes + self.waste_bytes, 1)
 
     def is_dead(self) -> bool:
         """Say whether no frame in it is live."""
-        return self.dead_bytes >= self.end_bytes
+        return self.dead_bytes >= self.held_bytes
 
     def mend(self) -> None:
         """Cut off what a failed write left; OSError leaves the segment ``torn``."""
