@@ -17,6 +17,8 @@ EXTENSIONS = {
     "_ledger": ["policy.c"],
     "_departure": ["policy.c"],
     "_census": ["policy.c"],
+    "_log": ["log_record.c", "crc32c.c"],
+    "_safe": [],
     "_thermal": [],
     "_iteration": [],
 }

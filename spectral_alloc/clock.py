@@ -8,7 +8,8 @@ __all__ = ["REAL_CLOCK", "Clock"]
 class Clock:
     """The machine's monotonic clock.
 
-    Attributes: ``runs_by_itself`` (False for a clock that only a test moves: then nothing happens in the background, and
+    Attributes: ``runs_by_itself`` (False for a clock that only a test moves: then nothing happens in the background,
+    and
     what is due is done by the next call that could do it).
 
     >>> REAL_CLOCK.monotonic() <= REAL_CLOCK.monotonic()

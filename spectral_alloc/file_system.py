@@ -147,6 +147,10 @@ class FileSystem:
         """Return owner, mode and kind of a path, without following a link at its end."""
         return os.lstat(path)
 
+    def status_of(self, fd: int) -> os.stat_result:
+        """Return owner, mode and kind of an open file."""
+        return os.fstat(fd)
+
     def is_writable(self, path: str) -> bool:
         """Say whether the kernel lets this process create files in a directory; root it lets always."""
         return os.access(path, os.W_OK | os.X_OK, effective_ids=True)

@@ -7,15 +7,25 @@
 accounts say.
 """
 
+from collections.abc import Callable
+
 from spectral_alloc.file_system import FileSystem, OpenFile
 
 __all__ = ["Segment"]
 
 
 class Segment(OpenFile):
-    """One new file and its accounts; it is closed when the last reader has let go of the object."""
+    """One file, a new one unless ``opener`` says how to open it, and its accounts; it is closed when the last reader
+    has let go of the object."""
 
-    def __init__(self, number: int, path: str, capacity_bytes: int, file_system: FileSystem) -> None:
+    def __init__(
+        self,
+        number: int,
+        path: str,
+        capacity_bytes: int,
+        file_system: FileSystem,
+        opener: Callable[[str], int] | None = None,
+    ) -> None:
         self.number = number
         self.path: str | None = path
         self.capacity_bytes = capacity_bytes
@@ -23,7 +33,7 @@ class Segment(OpenFile):
         self.dead_bytes = 0
         self.waste_bytes = 0
         self.torn = False
-        super().__init__(file_system, file_system.create, path)
+        super().__init__(file_system, opener or file_system.create, path)
 
     @property
     def held_bytes(self) -> int:
