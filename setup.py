@@ -19,6 +19,8 @@ EXTENSIONS = {
     "_census": ["policy.c"],
     "_log": ["log_record.c", "crc32c.c"],
     "_safe": [],
+    "_journal": [],
+    "_restore": [],
     "_thermal": [],
     "_iteration": [],
 }

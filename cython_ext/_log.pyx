@@ -327,6 +327,21 @@ cdef class LogIndex:
             qsort(self.slots, self.count, sizeof(Slot), by_birth)
             self.sorted = True
 
+    @property
+    def pickled_count(self):
+        """How many of the live values were pickled."""
+        cdef Py_ssize_t position
+        cdef long long total = 0
+        for position in range(self.count):
+            total += self.slots[position].frame_bytes != 0 and (self.slots[position].flags & FLAG_PICKLED) != 0
+        return total
+
+    def forget(self, key):
+        """Drop a key that is known to be damaged."""
+        number = self.numbers.pop(key, None)
+        if number is not None:
+            self.slots[<Py_ssize_t>number].frame_bytes = 0
+
     def live_bytes(self):
         """Segment -> bytes of heads and frames that count."""
         cdef Py_ssize_t position

@@ -26,6 +26,7 @@ from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
 from spectral_alloc._cell cimport Backed, Budget, Cell
+from spectral_alloc._journal cimport JournalCore
 from spectral_alloc._ledger cimport Ledger
 
 from spectral_alloc import _closure
@@ -188,6 +189,9 @@ cdef class DictCore(dict):
         cdef Cell spare = self.spare
         cdef PyObject *found
         cdef object dropped = None
+        if self.journal is not None:
+            self.journal.admit(key)
+            spare = self.spare  # what admit ran may have used it
         if spare is None:
             spare = Cell.__new__(Cell)
         else:
@@ -196,6 +200,8 @@ cdef class DictCore(dict):
         if found == <PyObject *>spare:
             self.enter(spare, key, value)
         elif is_cell(found):
+            if self.journal is not None:
+                self.journal.note(key, <Cell>found)
             dropped = ledger.replace(<Cell>found, value)
             self.spare = spare
         else:
@@ -207,6 +213,8 @@ cdef class DictCore(dict):
         self.count_write()
         if self.ledger.budget_.excess(0) > 0:
             self.relieve_slow()
+        if self.journal is not None and self.journal.is_eager:
+            self.journal.wrote()
         return 0
 
     cdef int count_write(self) except -1:
@@ -219,6 +227,8 @@ cdef class DictCore(dict):
 
     cdef int enter(self, Cell cell, key, value) except -1:
         self.ledger.enter(cell, value, closure_api.size_key(<PyObject *>key))
+        if self.journal is not None:
+            self.journal.note_new(key, cell)
         if self.ledger.entry_count >= self.table_check:
             self.weigh_table()
         return 0
@@ -234,7 +244,10 @@ cdef class DictCore(dict):
     def setdefault(self, key, default=None, /):
         """Insert key with a value of default if key is not in the dictionary; return the value for key."""
         cdef Cell spare = Cell.__new__(Cell)
-        cdef PyObject *found = PyDict_SetDefault(self, key, spare)
+        cdef PyObject *found
+        if self.journal is not None and not PyDict_Contains(self, key):
+            self.journal.admit(key)
+        found = PyDict_SetDefault(self, key, spare)
         if found != <PyObject *>spare:
             try:
                 return self.value_slow(key, <object>found)
@@ -245,18 +258,27 @@ cdef class DictCore(dict):
         return default
 
     def __delitem__(self, key):
-        cdef object dropped = sa_dict_pop_or_none(self, key)  # foreign code runs before the removal, none until forget
+        cdef object dropped
+        if self.journal is not None:
+            self.journal.admit(key)
+        dropped = sa_dict_pop_or_none(self, key)  # foreign code runs before the removal, none until forget
         if dropped is None:
             raise KeyError(key)
         if type(dropped) is Cell:
+            if self.journal is not None:
+                self.journal.note_removed(key, <Cell>dropped)
             self.ledger.forget(<Cell>dropped, closure_api.size_key(<PyObject *>key))
         self.count_write()
+        if self.journal is not None and self.journal.is_eager:
+            self.journal.wrote()
 
     def pop(self, key, /, *default):
         """Remove key and return its value; without the key return default if given, else raise KeyError."""
         cdef PyObject *found
         if len(default) > 1:
             raise TypeError(f"pop expected at most 2 arguments, got {len(default) + 1}")
+        if self.journal is not None:
+            self.journal.admit(key)
         found = PyDict_GetItemWithError(self, key)
         if found is not NULL:
             try:
@@ -266,6 +288,8 @@ cdef class DictCore(dict):
                 pass
             value = self.take(key)
             if value is not MISSING:
+                if self.journal is not None and self.journal.is_eager:
+                    self.journal.wrote()
                 return value
         if default:
             return default[0]
@@ -284,6 +308,8 @@ cdef class DictCore(dict):
             try:
                 return self.peek(key, taken)
             finally:
+                if self.journal is not None:
+                    self.journal.note_removed(key, <Cell>taken)
                 self.ledger.forget(<Cell>taken, closure_api.size_key(<PyObject *>key))
         finally:
             self.removing -= 1
@@ -304,6 +330,8 @@ cdef class DictCore(dict):
         cdef Py_ssize_t position = 0
         cdef long long before = self.ledger.used
         cdef list keys = [], cells = []
+        if self.journal is not None:
+            self.journal.admit_clear()
         self.removing += 1
         try:
             # Out of the dict first: forgetting runs Python code, and no other thread may meet a cell that is forgotten.
@@ -314,6 +342,8 @@ cdef class DictCore(dict):
             PyDict_Clear(self)
             while cells:
                 last_key = keys.pop()
+                if self.journal is not None:
+                    self.journal.note_removed(last_key, <Cell>cells[-1])
                 self.ledger.forget(<Cell>cells.pop(), closure_api.size_key(<PyObject *>last_key))
         finally:
             self.removing -= 1
@@ -321,6 +351,8 @@ cdef class DictCore(dict):
         self.ledger.charge_slack(0)
         if self.tiers is not None:
             self.tiers.trim(before - self.ledger.used)
+        if self.journal is not None and self.journal.is_eager:
+            self.journal.wrote()
 
     def update(self, other=(), /, **named):
         """Update from a mapping or an iterable of pairs, then from keyword arguments."""
@@ -477,6 +509,15 @@ cdef class DictCore(dict):
     def _adopt_tiers(self, tiers):
         """Use a Python side that was made from settings."""
         self.tiers = tiers
+
+    @property
+    def _journal(self):
+        """What makes this dict durable, or None."""
+        return self.journal
+
+    def _adopt_journal(self, JournalCore journal):
+        """Report every write to a journal from now on, or to none."""
+        self.journal = journal
 
     @property
     def _tiers(self):

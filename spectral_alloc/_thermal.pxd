@@ -2,12 +2,14 @@
 from cpython.ref cimport PyObject
 
 from spectral_alloc._cell cimport Cell
+from spectral_alloc._journal cimport JournalCore
 from spectral_alloc._ledger cimport Ledger
 
 
 cdef class DictCore(dict):
     cdef Ledger ledger
     cdef object tiers            # the Python side (tiers.py), or None while nothing had to move
+    cdef JournalCore journal     # hears of every write of a durable dict; None for all others
     cdef Cell spare              # offered to the dict at the next write
     cdef long long table_bytes   # of the underlying dict's hash table, as charged
     cdef long long table_check   # entry count at which the table is weighed again

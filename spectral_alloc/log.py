@@ -202,6 +202,8 @@ class Log(Segments):
             self.settled_sequence = max(self.settled_sequence, sequence)
             for old in dead:
                 self._retire(old)
+            if dead:
+                self._file_system.sync_directory(self.directory)
 
     def _settle(self, segment: LogSegment, end_bytes: int | None = None) -> None:
         """Cover a segment by an fsync, up to what it holds now at least."""
@@ -418,7 +420,7 @@ class _Batch:
             self.tombstone_bytes += _log.HEAD_BYTES + len(key)
         else:
             self.held += _log.HEAD_BYTES + len(frame)
-            self.dictionary_bytes += len(frame) if kind == _log.DICTIONARY else 0
+            self.dictionary_bytes += _log.HEAD_BYTES + len(frame) if kind == _log.DICTIONARY else 0
         mac = authenticator.record_mac(segment.header.prefix, offset, head, memoryview(frame), key)
         padding = bytes(record_bytes - len(head) - len(frame) - len(key) - len(mac))
         return [buffer for buffer in (head, frame, key, mac, padding) if buffer]

@@ -70,7 +70,6 @@ class Recovery:
     damage: list[Damage] = field(default_factory=list)
     torn_bytes: int = 0
     hinted_count: int = 0
-    decode_key: object = None
 
 
 def segment_numbers(directory: str, file_system: FileSystem) -> list[int]:
@@ -263,7 +262,7 @@ class _SegmentWalk:
         """The hints of all records that count; sets ``end``, reports damage."""
         log, segment = self.opener.log, self.segment
         at, wanted, authenticator = HEADER_BYTES, PIECE_BYTES, log.authenticator
-        check_mac = self._mac_is_right if authenticator.is_keyed else None
+        check_mac = segment.mac_checker(authenticator)
         while at < self.file_bytes:
             piece = self._read(at, min(wanted, self.file_bytes - at))
             walk = _log.walk(piece, at, self.file_bytes, segment.salt, authenticator.mac_bytes, check_mac)
@@ -304,11 +303,6 @@ class _SegmentWalk:
         if self.suspicions and self.suspicions[-1][0] + self.suspicions[-1][1] >= self.file_bytes:
             self.end = self.file_bytes
         return self.hints
-
-    def _mac_is_right(self, offset: int, head: bytes, frame: bytes, key: bytes, mac: bytes) -> bool:
-        prefix = self.segment.header.prefix
-        parts = (prefix, offset.to_bytes(8, "little"), head, frame, key)
-        return self.opener.log.authenticator.is_right(mac, *parts)
 
     def _read(self, offset: int, length: int) -> bytes:
         try:

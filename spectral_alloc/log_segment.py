@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from spectral_alloc import _log
 from spectral_alloc.file_system import FileSystem
-from spectral_alloc.log_format import Header
+from spectral_alloc.log_format import Authenticator, Header
 from spectral_alloc.segment import Segment
 
 __all__ = ["LogSegment", "hint_path"]
@@ -62,3 +62,14 @@ class LogSegment(Segment):
     def is_dead(self) -> bool:
         """Say whether the file can go: no live frame, no tombstone and no dictionary is in it."""
         return self.dead_bytes >= self.held and not (self.tombstone_bytes or self.dictionary_bytes or self.is_damaged)
+
+    def mac_checker(self, authenticator: Authenticator) -> "Callable[[int, bytes, bytes, bytes, bytes], bool] | None":
+        """What a walk asks whether the MAC of a record of this segment is right; None without a key."""
+        if not authenticator.is_keyed:
+            return None
+        prefix = self.header.prefix
+
+        def is_right(offset: int, head: bytes, frame: bytes, key: bytes, mac: bytes) -> bool:
+            return authenticator.is_right(mac, prefix, offset.to_bytes(8, "little"), head, frame, key)
+
+        return is_right

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from spectral_alloc._cell import Cell
     from spectral_alloc._ledger import Ledger
     from spectral_alloc._thermal import DictCore
+    from spectral_alloc.log import Log
 
 __all__ = ["Settings", "Tiers"]
 
@@ -107,13 +108,17 @@ class Tiers:
     Threads: safe.
     """
 
-    def __init__(self, ledger: "Ledger", settings: Settings, store: ColdStore | None = None) -> None:
+    sample_share = SAMPLE_SHARE
+
+    def __init__(self, ledger: "Ledger", settings: Settings, store: "ColdStore | Log | None" = None) -> None:
         self.ledger = ledger
         self.settings = settings
-        samples = int(ledger.value_bytes_allowed * SAMPLE_SHARE)
+        samples = int(ledger.value_bytes_allowed * self.sample_share)
         # What the codec keeps to train its dictionaries counts against the limit, so a small dict must keep little.
         self.codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
-        self.store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
+        self.store: ColdStore | Log = store or ColdStore(
+            settings.spill_dir, settings.disk_limit_bytes, settings.file_system
+        )
         self.events: Counter[str] = Counter()
         # An array, not a list of floats: floats that stay would keep arenas of values that have left.
         self.slow_read_seconds = array("d")
@@ -126,7 +131,11 @@ class Tiers:
         self._reading: set[int] = set()
         self._sweep_left = 0
         self._resident_at_sweep = resident_bytes()
-        ledger.serve(self.store.release, weakref.WeakMethod(self.load))
+        self._serve(self.store.release)
+
+    def _serve(self, release: Callable[[int, int], None]) -> None:
+        """Tell the ledger who hears of dead frames, and who loads a stray cell."""
+        self.ledger.serve(release, weakref.WeakMethod(self.load))
 
     # down -----------------------------------------------------------------------------------------------------------
 
@@ -180,7 +189,7 @@ class Tiers:
         Returns the bytes of the value if it waits, else 0.
         """
         try:
-            parts, itemsizes = dumps(departure.value, departure.flags)
+            parts, itemsizes = self._dumps(departure.value, departure.flags)
         except (MemoryError, OSError) as error:
             departure.hold()
             self._note("serialising failed", error)
@@ -270,7 +279,7 @@ class Tiers:
                 frame = origin[1] if origin[0] == "warm" else self._fetch(cell, origin)
                 if frame is None:
                     continue
-                value = loads(self.codec.decode(frame))
+                value = self._loads(self.codec.decode(frame), cell, origin)
                 own = self.ledger.arrive(cell, origin, value, insist)
             except CorruptFrameError as error:
                 raise CorruptFrameError(f"the stored value of key {key!r} is damaged: {error}", key) from error
@@ -283,6 +292,18 @@ class Tiers:
             self._note_slow_read(perf_counter() - start)
             if own is not AGAIN:
                 return own
+
+    def _dumps(self, value: Any, flags: int) -> tuple[Sequence[Any], Sequence[int]]:
+        """The parts and item sizes of a value that leaves RAM."""
+        return dumps(value, flags)
+
+    def _loads(self, parts: Sequence[Any], cell: "Cell", origin: tuple[Any, ...]) -> Any:
+        """The value of the parts that were read for a cell; it is about to be installed."""
+        return loads(parts)
+
+    def _warm_up(self, cell: "Cell", origin: tuple[Any, ...], frame: bytes) -> bool:
+        """A frame that was read from disk becomes WARM; False if its entry has moved."""
+        return bool(self.ledger.warm_up(cell, origin, frame))
 
     def _note_slow_read(self, seconds: float) -> None:
         """Keep the durations of the last reads."""
@@ -339,7 +360,7 @@ class Tiers:
                 break
             try:
                 frame = self._fetch(cell, origin)
-                moved += frame is not None and self.ledger.warm_up(cell, origin, frame)
+                moved += frame is not None and self._warm_up(cell, origin, frame)
             finally:
                 self._tickets.pop(id(cell), None)
         return moved
