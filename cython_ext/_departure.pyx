@@ -24,7 +24,7 @@ from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
 from spectral_alloc._cell cimport Backed, Cell, Pending
-from spectral_alloc._ledger cimport FRESH_FAILURES, Ledger, frame_memory_bytes
+from spectral_alloc._ledger cimport FRESH_FAILURES, Ledger, frame_bytes_in_memory
 
 from spectral_alloc import _closure
 
@@ -316,7 +316,7 @@ cdef class Departure(Pending):
         self.cell.core.payload = <void *>frame
         self.cell.core.frequency = 0
         sa_policy_push(&self.ledger.policy, &self.cell.core, SA_QUEUE_WARM)
-        self.ledger.recharge(self.cell, frame_memory_bytes(PyBytes_GET_SIZE(frame)))
+        self.ledger.recharge(self.cell, frame_bytes_in_memory(PyBytes_GET_SIZE(frame)))
         self.ledger.demotions += 1
         self.value = None
         return True

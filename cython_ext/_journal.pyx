@@ -15,11 +15,26 @@ Invariants:
 Threads: the GIL; every method here changes its tables in one piece. Cost: noting a write is two dict operations.
 """
 cimport cython
+from cpython.dict cimport PyDict_Contains, PyDict_SetItem
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport PyObject
 
 from c_cell cimport *
+from c_closure cimport *
 from spectral_alloc._cell cimport Backed, Cell
 from spectral_alloc._ledger cimport Ledger
+from spectral_alloc._thermal cimport DictCore
+
+from spectral_alloc import _closure
+
+cdef extern from "dict_core.h":
+    object sa_dict_pop_or_none(object mapping, object key)
+    int sa_is_container(object value) noexcept
+
+cdef extern from "Python.h":
+    PyObject *PyDict_SetDefault(object mapping, object key, object value) except NULL
+
+cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closure._C_API, SA_CLOSURE_CAPSULE)
 
 #: The key of an entry that was read but not written.
 UNKNOWN = object()
@@ -44,7 +59,7 @@ cdef class JournalCore:
         """Set the ledger whose cells this journal follows."""
         self.ledger = ledger
 
-    # what the dict reports ------------------------------------------------------------------------------------------
+    # what a write means ---------------------------------------------------------------------------------------------
 
     cdef int admit(self, key) except -1:
         """Before a write changes anything: raise if it cannot be made durable, and keep what a transaction may undo."""
@@ -99,6 +114,100 @@ cdef class JournalCore:
         else:
             self.dirty.pop(entry, None)
         return 0
+
+    # the writes of the dict -----------------------------------------------------------------------------------------
+
+    def store(self, DictCore core not None, key, value):
+        """What DictCore.store does, noted: one look-up, and no foreign code between it and the note."""
+        cdef Cell spare
+        cdef PyObject *found
+        cdef object dropped = None
+        self.admit(key)
+        spare = Cell.__new__(Cell)
+        found = PyDict_SetDefault(core, key, spare)
+        if found != <PyObject *>spare and type(<object>found) is Cell:
+            core.holds_containers |= sa_is_container(value)
+            self.note(key, <Cell>found)
+            dropped = self.ledger.replace(<Cell>found, value)
+        else:
+            if found != <PyObject *>spare:
+                PyDict_SetItem(core, key, spare)
+            core.holds_containers |= sa_is_container(key) | sa_is_container(value)
+            self.ledger.enter(spare, value, closure_api.size_key(<PyObject *>key))
+            self.note_new(key, spare)
+            if self.ledger.entry_count >= core.table_check:
+                core.weigh_table()
+        self.after(core)
+        return 0
+
+    cdef int after(self, DictCore core) except -1:
+        """What every write ends with."""
+        core.write_countdown -= 1
+        if core.write_countdown <= 0:
+            core.write_tick_slow()
+        if self.ledger.budget_.excess(0) > 0:
+            core.relieve_slow()
+        if self.is_eager:
+            self.wrote()
+        return 0
+
+    def setdefault(self, DictCore core not None, key, default):
+        """What DictCore.setdefault does."""
+        value = core._peek(key, UNKNOWN)
+        if value is not UNKNOWN:
+            return core[key]
+        self.store(core, key, default)
+        return default
+
+    def delete(self, DictCore core not None, key):
+        """What DictCore.__delitem__ does."""
+        cdef object dropped
+        self.admit(key)
+        dropped = sa_dict_pop_or_none(core, key)
+        if dropped is None:
+            raise KeyError(key)
+        if type(dropped) is Cell:
+            self.note_removed(key, <Cell>dropped)
+            self.ledger.forget(<Cell>dropped, closure_api.size_key(<PyObject *>key))
+        self.after(core)
+
+    def take(self, DictCore core not None, key, missing):
+        """What DictCore.take does: remove a key and return its value."""
+        cdef object taken, value
+        if not PyDict_Contains(core, key):
+            return missing
+        self.admit(key)
+        core.removing += 1
+        try:
+            taken = sa_dict_pop_or_none(core, key)
+            if taken is None:
+                return missing
+            if type(taken) is not Cell:
+                return taken
+            try:
+                value = core.peek(key, taken)
+            finally:
+                self.note_removed(key, <Cell>taken)
+                self.ledger.forget(<Cell>taken, closure_api.size_key(<PyObject *>key))
+        finally:
+            core.removing -= 1
+        self.after(core)
+        return value
+
+    def clear(self, DictCore core not None):
+        """What DictCore.clear does."""
+        self.admit_clear()
+        eager, self.is_eager = self.is_eager, False
+        try:
+            for key in list(core):
+                dropped = sa_dict_pop_or_none(core, key)
+                if type(dropped) is Cell:
+                    self.note_removed(key, <Cell>dropped)
+                    self.ledger.forget(<Cell>dropped, closure_api.size_key(<PyObject *>key))
+        finally:
+            self.is_eager = eager
+        core.weigh_table()
+        self.after(core)
 
     # what the tiers report ------------------------------------------------------------------------------------------
 

@@ -22,8 +22,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
-
-from spectral_alloc._cell cimport Backed, Budget, Cell, Pending
+from spectral_alloc._cell cimport Backed, Budget, Cell, Pending, charge_budget
 
 from spectral_alloc import _closure
 from spectral_alloc._cell import STATE_NAMES, set_resolver
@@ -39,20 +38,20 @@ cdef enum:
     EPOCH_ACCESSES = 65536       # shortest epoch; a large dict has 64 accesses per entry
     EPOCH_ACCESSES_PER_ENTRY = 64
 
-
 #: What arrive returns when the entry has moved: ask for its whereabouts again.
 AGAIN = object()
 
 
-def frame_bytes_in_memory(Py_ssize_t length):
-    """RAM that a frame of `length` bytes takes while it is WARM."""
-    return frame_memory_bytes(length)
-
-
-cdef long long frame_memory_bytes(Py_ssize_t length) noexcept:
-    """RAM of a bytes object as the allocator rounds it."""
+cpdef long long frame_bytes_in_memory(Py_ssize_t length) noexcept:
+    """RAM that a frame of `length` bytes takes while it is WARM, as the allocator rounds it."""
     cdef long long size = length + BYTES_HEADER
     return (size + 15) & ~15 if size <= 512 else (size + 8 + 15) & ~15
+
+
+cdef inline Py_ssize_t value_bytes(object value) noexcept:
+    """RAM of a value, estimated by a sample if it holds others."""
+    cdef Py_ssize_t quick = sa_quick_size(<PyObject *>value)
+    return quick if quick >= 0 else closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT)
 
 
 cdef set live_ledgers = set()  # addresses, so that a stray cell cannot lead to a ledger that is gone
@@ -98,7 +97,7 @@ cdef class Ledger:
 
     cdef void charge(self, long long difference) noexcept:
         self.used += difference
-        self.budget_.charge(difference)
+        charge_budget(self.budget_, difference)
 
     cdef void recharge(self, Cell cell, long long size_bytes) noexcept:
         self.charge(sa_policy_recharge(&self.policy, &cell.core, size_bytes))
@@ -109,7 +108,11 @@ cdef class Ledger:
         self.buffer_bytes = buffer_bytes
 
     def charge_slack(self, long long slack_bytes):
-        """Set the part of the allocator's unusable memory that is put down to this container."""
+        """Set the part of the allocator's unusable memory that is put down to this container, if values can leave for it."""
+        cdef long long movable = 0
+        for queue in (SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_WARM, SA_QUEUE_SHIPPING, SA_QUEUE_FRESH):
+            movable += self.policy.queues[queue].bytes
+        slack_bytes = min(slack_bytes, movable + max(0, self.slack_bytes - self.budget_.excess(0)))
         self.charge(slack_bytes - self.slack_bytes)
         self.slack_bytes = slack_bytes
 
@@ -121,18 +124,15 @@ cdef class Ledger:
         """Bytes above the limit less `slack`; negative when there is room."""
         return self.budget_.excess(slack)
 
-    cdef void rebudget(self, Budget budget) noexcept:
-        self.budget_.charge(-self.used)
-        self.budget_ = budget
-        budget.charge(self.used)
-
     @property
     def budget(self):
         return self.budget_
 
     @budget.setter
     def budget(self, Budget budget not None):
-        self.rebudget(budget)
+        charge_budget(self.budget_, -self.used)
+        self.budget_ = budget
+        charge_budget(budget, self.used)
 
     cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept:
         """The dict dropped cells behind our back: take the sums from what is left."""
@@ -167,10 +167,11 @@ cdef class Ledger:
         Py_INCREF(value)
         cell.core.payload = <void *>value
         cell.core.epoch = self.epoch
+        cell.core.charge = sa_charge_code(value_bytes(value))
         sa_policy_admit(&self.policy, &cell.core, False)
-        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
         self.entry_count += 1
-        self.charge_entries(key_bytes + CELL_BYTES)
+        self.entry_bytes += key_bytes + CELL_BYTES
+        self.charge(sa_charge_bytes(cell.core.charge) + key_bytes + CELL_BYTES)
         return 0
 
     cdef void unqueue(self, Cell cell) noexcept:
@@ -219,7 +220,7 @@ cdef class Ledger:
         cell.core.payload = <void *>value
         cell.core.flat = False
         sa_cell_hit(&cell.core, self.epoch)
-        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        self.recharge(cell, value_bytes(value))
         return dropped
 
     cdef object replace_slow(self, Cell cell, object value):
@@ -235,7 +236,7 @@ cdef class Ledger:
             sa_policy_remove(&self.policy, &cell.core)
             sa_policy_admit(&self.policy, &cell.core, queue != SA_QUEUE_NONE)
         sa_cell_hit(&cell.core, self.epoch)
-        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        self.recharge(cell, value_bytes(value))
         self.bury()
         return dropped
 
@@ -270,7 +271,7 @@ cdef class Ledger:
     cdef void reweigh(self, Cell cell) noexcept:
         """Estimate a live value's size again: it may have grown in place."""
         if cell.core.state == SA_HOT and not cell.core.flat:
-            self.recharge(cell, closure_api.size_estimate(<PyObject *>cell.core.payload, SIZE_NODE_LIMIT))
+            self.recharge(cell, value_bytes(<object>cell.core.payload))
 
     cdef void hold(self, Cell cell) noexcept:
         """Set a held value aside: for an early retry at first, then for the slow rotation."""
@@ -333,7 +334,7 @@ cdef class Ledger:
             self.move(cell, SA_HOT, "read")
         sa_policy_remove(&self.policy, &cell.core)
         sa_policy_admit(&self.policy, &cell.core, returning)
-        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        self.recharge(cell, value_bytes(value))
         self.bury()
         return value
 
@@ -346,7 +347,7 @@ cdef class Ledger:
         cell.core.payload = <void *>frame
         self.move(cell, SA_WARM, "prefetch")
         sa_policy_push(&self.policy, &cell.core, SA_QUEUE_WARM)
-        self.recharge(cell, frame_memory_bytes(len(frame)))
+        self.recharge(cell, frame_bytes_in_memory(len(frame)))
         self.bury()
         return True
 
@@ -386,7 +387,6 @@ cdef class Ledger:
 
     @property
     def counted_bytes(self):
-        """Bytes that are known to be used: used_bytes without the slack."""
         return self.used - self.slack_bytes
 
     @property
@@ -468,7 +468,7 @@ cdef class Ledger:
         """The dict is going away: no cell may point into this ledger any more, and the budget gets its bytes back."""
         self.gone = True
         sa_policy_detach_all(&self.policy)
-        self.budget_.charge(-self.used)
+        charge_budget(self.budget_, -self.used)
         self.used = 0
 
 

@@ -39,7 +39,7 @@ cdef enum:
 SAFE_MAGIC = MAGIC
 
 
-cdef class Encoder:
+cdef class _Encoder:
     cdef uint8_t *out
     cdef size_t used, room
     cdef dict memo
@@ -183,13 +183,13 @@ def encode(value):
     Raises TypeError for a type that is not plain builtin data, RecursionError beyond 500 levels; RuntimeError if the value
     changes meanwhile.
     """
-    cdef Encoder encoder = Encoder.__new__(Encoder)
+    cdef _Encoder encoder = _Encoder.__new__(_Encoder)
     encoder.put_lone(MAGIC)
     encoder.put(value)
     return PyBytes_FromStringAndSize(<char *>encoder.out, encoder.used)
 
 
-cdef class Decoder:
+cdef class _Decoder:
     cdef const uint8_t *at
     cdef const uint8_t *end
     cdef list memo
@@ -316,7 +316,7 @@ cdef class Decoder:
 
 def decode(bytes data not None):
     """The value of a safe form. Raises CorruptFrameError for anything that encode does not write."""
-    cdef Decoder decoder = Decoder.__new__(Decoder)
+    cdef _Decoder decoder = _Decoder.__new__(_Decoder)
     decoder.at = <const uint8_t *>PyBytes_AS_STRING(data)
     decoder.end = decoder.at + PyBytes_GET_SIZE(data)
     decoder.memo = []

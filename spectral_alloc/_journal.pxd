@@ -1,6 +1,7 @@
-# The C side of _journal.pyx, for _thermal.pyx and _restore.pyx.
+# The C side of _journal.pyx, for _restore.pyx.
 from spectral_alloc._cell cimport Cell
 from spectral_alloc._ledger cimport Ledger
+from spectral_alloc._thermal cimport DictCore
 
 
 cdef class JournalEntry:
@@ -29,5 +30,6 @@ cdef class JournalCore:
     cdef int note_new(self, key, Cell cell) except -1
     cdef int note(self, key, Cell cell) except -1
     cdef int note_removed(self, key, Cell cell) except -1
+    cdef int after(self, DictCore core) except -1
     cdef JournalEntry owner(self, Cell cell, unsigned long long place)
     cdef JournalEntry make_entry(self, key, Cell cell)

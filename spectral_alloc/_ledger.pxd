@@ -45,7 +45,6 @@ cdef class Ledger:
     cdef void charge(self, long long difference) noexcept
     cdef void recharge(self, Cell cell, long long size_bytes) noexcept
     cdef void charge_entries(self, long long difference) noexcept
-    cdef void rebudget(self, Budget budget) noexcept
     cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept
     cdef int enter(self, Cell cell, object value, long long key_bytes) except -1
     cdef object replace(self, Cell cell, object value)
@@ -65,4 +64,4 @@ cdef class Ledger:
     cdef void detach_all(self) noexcept
 
 
-cdef long long frame_memory_bytes(Py_ssize_t length) noexcept
+cpdef long long frame_bytes_in_memory(Py_ssize_t length) noexcept

@@ -16,7 +16,8 @@ IDLE_SECONDS = 5.0
 class Settling(Protocol):
     """What the committer needs of a journal."""
 
-    def settle(self) -> None: ...
+    def settle(self) -> None:
+        """Make durable what was written."""
 
 
 class Committer:

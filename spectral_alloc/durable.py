@@ -152,7 +152,7 @@ def attach(made: "ThermalDict[Any, Any]", settings: Settings, durable: DurableSe
         tiers.on_pulse = governor.put_down_slack
         restore(made, found.index)
         made._adopt_tiers(tiers)
-        made._adopt_journal(journal)
+        made._journal = journal
         bring_back_heat(made, tiers)
     except BaseException:
         found.log.abandon()
@@ -223,7 +223,7 @@ def detach(container: "ThermalDict[Any, Any]") -> None:
     if not journal.is_readonly:
         write_heat(container, journal)
     journal.log.close()
-    container._adopt_journal(None)
+    container._journal = None
     journal.lock = None
 
 

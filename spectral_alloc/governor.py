@@ -109,7 +109,8 @@ class Governor:
 
         Arenas and heap go back to the system only where they are empty, and keys that stay keep parts of them that
         values have left. Other memory of the program is in the same places, so the slack is bounded by a part of what
-        the containers hold, and by the growth of resident memory.
+        the containers hold, and by the growth of resident memory. It is a reason for values to leave, so a container
+        whose values have left is charged no more than its limit has room for.
         """
         now = monotonic()
         if now - self._slack_seconds < SLACK_SECONDS:

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from spectral_alloc import _log
+from spectral_alloc._iteration import all_cells
 from spectral_alloc._journal import UNKNOWN, JournalCore, JournalEntry
 from spectral_alloc.clock import Clock
 from spectral_alloc.committer import committer
@@ -265,7 +266,7 @@ class Journal(JournalCore):
         container = self.container()
         nameless = {id(entry.cell): entry for entry in entries if entry.key is UNKNOWN}
         if nameless and container is not None:
-            for key, cell in container._cells():
+            for key, cell in all_cells(container):
                 if id(cell) in nameless:
                     nameless[id(cell)].key = key
 

@@ -2,10 +2,9 @@
 
 import asyncio
 import copyreg
-import errno
 import os
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from reprlib import recursive_repr
 from statistics import quantiles
 from types import TracebackType
@@ -14,17 +13,20 @@ from typing import Any, Self, TypeAlias, TypeVar
 from spectral_alloc import _census, durable
 from spectral_alloc._cell import Budget
 from spectral_alloc._departure import review
+from spectral_alloc._iteration import recall_departures
 from spectral_alloc._ledger import Ledger
 from spectral_alloc._thermal import DictCore
+from spectral_alloc.clock import REAL_CLOCK, Clock
 from spectral_alloc.closing import closed_class
 from spectral_alloc.cold_store import ColdStore
+from spectral_alloc.durable_methods import DurableMethods
 from spectral_alloc.errors import ClosedError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.governor import governor
-from spectral_alloc.journal import Journal
 from spectral_alloc.move_watch import Move, MoveWatch
 from spectral_alloc.prefetching import Prefetch
 from spectral_alloc.residency import RESIDENCY_OF_STATE, Residency
+from spectral_alloc.segments import SEGMENT_BYTES
 from spectral_alloc.stats import ThermalStats
 from spectral_alloc.tiers import Settings, Tiers
 from spectral_alloc.units import parse_bytes
@@ -39,7 +41,7 @@ _ABSENT: Any = object()
 ALIASING = ("exact", "copy")
 
 
-class ThermalDict(DictCore[K, V]):
+class ThermalDict(DictCore[K, V], DurableMethods):
     """A dict whose values move between live objects, compressed RAM and disk, so that it fits a memory limit.
 
     ``ThermalDict(...)`` takes exactly what ``dict(...)`` takes and shares the process's memory limit (set_memory_limit,
@@ -79,21 +81,20 @@ class ThermalDict(DictCore[K, V]):
         trust: bool = False,
         readonly: bool = False,
         file_system: FileSystem = REAL_FILE_SYSTEM,
-        **internal: Any,
+        clock: Clock = REAL_CLOCK,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> Self:
         """Return a dict with settings of its own: an empty one, or with a ``path`` the durable one that is kept there.
 
-        Parameters of a durable dict: ``path`` (a directory of ours, made if need be), ``durability`` ("none": what
-        sync(), close() and transaction() covered survives; "interval": also writes older than ``interval_seconds``;
-        "always": every write that returned), ``key`` (at least 16 bytes: everything on disk is authenticated),
-        ``trust`` (values may be pickled: only you can write to the directory), ``readonly``; ``codec="safe"`` never
-        pickles. See docs/durable.md.
+        Parameters of a durable dict: ``path`` (a directory, made if need be), ``durability`` ("none", "interval" with
+        ``interval_seconds``, "always"), ``key`` (at least 16 bytes: everything on disk is authenticated), ``trust``
+        (values may be pickled: only you can write to the directory), ``readonly``; docs/durable.md explains them.
 
-        Parameters of all: ``memory_limit`` (bytes or text such as "1.5 GB" for values, keys and bookkeeping; None
+        Of all: ``memory_limit`` (bytes or text such as "1.5 GB" for values, keys and bookkeeping; None
         shares the process's limit), ``spill_dir`` (existing directory for a private directory of spill files; None
         for the system's temporary directory), ``disk_limit`` (bytes or text; None for no limit), ``codec`` ("raw",
         "lz4", "zstd" or None for automatic), ``aliasing`` ("exact", or "copy" if the program treats values as
-        immutable: then a value may leave while the program still holds it), ``file_system`` (for tests).
+        immutable: then a value may leave while the program still holds it). The others are for tests.
         Raises: ValueError or TypeError for a bad setting, FileNotFoundError, NotADirectoryError or PermissionError for
         a bad directory; each names what was given.
         Threads: safe.
@@ -121,7 +122,7 @@ class ThermalDict(DictCore[K, V]):
             where = os.path.abspath(os.fspath(path))
             made._configure(settings)
             durable_settings = durable.DurableSettings(
-                where, durability, interval_seconds, key, trust, codec == "safe", readonly, **internal
+                where, durability, interval_seconds, key, trust, codec == "safe", readonly, clock, segment_bytes
             )
             durable.attach(made, settings, durable_settings)
         made.__init__()  # type: ignore[misc]  # a subclass's own constructor, after the settings are in force
@@ -436,44 +437,6 @@ class ThermalDict(DictCore[K, V]):
 
     # life cycle -------------------------------------------------------------------------------------------------------
 
-    def sync(self) -> None:
-        """Make everything durable, edits in place too; in a dict without a path, write compressed values to disk.
-
-        Raises: OSError if the disk refuses, TypeError or PicklingError for a value that cannot be stored. Cost: what
-        was written is written, and live values that may have been edited are serialised and compared.
-        """
-        journal = self._journal
-        if isinstance(journal, Journal):
-            journal.sync()
-        else:
-            self._tiers.spill(self._ledger.warm_bytes)
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """Return a context in which all writes are one: after a crash all are there or none, an exception undoes them.
-
-        Raises: OSError when the dict has no path or can only be read. See docs/durable.md for other threads.
-
-        >>> import tempfile; from spectral_alloc import ThermalDict
-        >>> with tempfile.TemporaryDirectory() as t, ThermalDict.open(t + "/d") as d:
-        ...     with d.transaction():
-        ...         d["from"], d["to"] = 1, 2
-        """
-        return self._durable_journal().transaction()
-
-    def snapshot(self, path: "str | os.PathLike[str]") -> None:
-        """Write a durable copy to a directory that does not exist yet, while the dict is in use.
-
-        Raises: OSError, FileExistsError. Cost: a sync(), and a copy of the files.
-        """
-        self._durable_journal()
-        durable.snapshot(self, os.fspath(path))
-
-    def _durable_journal(self) -> Journal:
-        journal = self._journal
-        if not isinstance(journal, Journal):
-            raise OSError(errno.EINVAL, "only a dict that was opened with a path is durable")
-        return journal
-
     def close(self) -> None:
         """Let go of everything; a durable dict is settled first, the spill files of any other removed.
 
@@ -520,7 +483,7 @@ class ThermalDict(DictCore[K, V]):
             self._tiers.work(self)
 
     def _after_fork_in_child(self) -> None:
-        self._recall()
+        recall_departures(self)
         if self._has_tiers:
             self._tiers.after_fork_in_child()
 

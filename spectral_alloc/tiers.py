@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectral_alloc._cell import EntryGoneError
 from spectral_alloc._departure import Departure, begin_relief, depart, depart_cell, recall_shipments, ship
+from spectral_alloc._iteration import stored_cells_after
 from spectral_alloc._ledger import AGAIN, frame_bytes_in_memory
 from spectral_alloc.allocator import Trimmer
 from spectral_alloc.cold_store import ColdStore, segment_of
@@ -35,6 +36,7 @@ from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.limits import resident_bytes
 from spectral_alloc.serializer import dumps, loads
+from spectral_alloc.shared_objects import SharedObjects
 from spectral_alloc.spill_directory import validated_spill_dir
 
 if TYPE_CHECKING:
@@ -115,10 +117,10 @@ class Tiers:
         self.settings = settings
         samples = int(ledger.value_bytes_allowed * self.sample_share)
         # What the codec keeps to train its dictionaries counts against the limit, so a small dict must keep little.
+        self.objects = SharedObjects()
         self.codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
-        self.store: ColdStore | Log = store or ColdStore(
-            settings.spill_dir, settings.disk_limit_bytes, settings.file_system
-        )
+        own = (settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
+        self.store: ColdStore | Log = store or ColdStore(*own)
         self.events: Counter[str] = Counter()
         # An array, not a list of floats: floats that stay would keep arenas of values that have left.
         self.slow_read_seconds = array("d")
@@ -168,6 +170,7 @@ class Tiers:
             self.spill(ledger.excess_bytes(slack))
         self._await_writes()
         ledger.charge_buffers(self.codec.resident_bytes)
+        ledger.charge_slack(ledger.used_bytes - ledger.counted_bytes)  # less of it where fewer values are left to leave
         self.trim(before - ledger.used_bytes)
         if self.has_backlog:
             self.on_backlog()
@@ -295,7 +298,7 @@ class Tiers:
 
     def _dumps(self, value: Any, flags: int) -> tuple[Sequence[Any], Sequence[int]]:
         """The parts and item sizes of a value that leaves RAM."""
-        return dumps(value, flags)
+        return dumps(value, flags, objects=self.objects)
 
     def _loads(self, parts: Sequence[Any], cell: "Cell", origin: tuple[Any, ...]) -> Any:
         """The value of the parts that were read for a cell; it is about to be installed."""
@@ -408,7 +411,7 @@ class Tiers:
         victims = set(self.store.victims())
         position = 0
         while position >= 0 and victims:
-            position, cells = core._cells_after(position, SWEEP_CELLS)
+            position, cells = stored_cells_after(core, position, SWEEP_CELLS)
             for cell in cells:
                 place = self.ledger.place_of(cell)
                 if place is not None and segment_of(place[0]) in victims:

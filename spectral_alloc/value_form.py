@@ -59,9 +59,6 @@ class ValueForm:
     >>> form = ValueForm(is_trusted=False, is_safe=False)
     >>> form.loads(form.dumps([1, 2])[0])
     [1, 2]
-    >>> form.dumps(print)
-    Traceback (most recent call last):
-    TypeError: builtins.builtin_function_or_method objects cannot be stored without pickle: give key= (a secret ...
     """
 
     def __init__(self, is_trusted: bool, is_safe: bool) -> None:
@@ -80,7 +77,7 @@ class ValueForm:
         return serializer.dumps(value, portable=True)
 
     def loads(self, parts: Sequence[Any]) -> Any:
-        """The value of such parts; UntrustedError where that would take a pickle from a directory that is not trusted."""
+        """The value of such parts; UntrustedError where that would unpickle from a directory that is not trusted."""
         if bytes(parts[0][:1]) == SAFE_MARK:
             return _safe.decode(bytes(parts[0]))
         self._require_trust("a value")
