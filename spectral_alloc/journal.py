@@ -87,7 +87,8 @@ class Journal(JournalCore):
     def remember(self, key: object) -> None:
         """Keep what a key had before this write, in case it must be undone."""
         container = self.container()
-        undo = self.undo if self._owner == threading.get_ident() else self._own_undo() if self.is_strict else None
+        is_owner = self._owner == threading.get_ident()
+        undo = self.undo if is_owner else self._own_undo() if self.is_strict else None
         if undo is not None and container is not None and key not in undo:
             undo[key] = container._peek(key, ABSENT)
 
@@ -100,10 +101,8 @@ class Journal(JournalCore):
             for key in list(container):
                 self.remember(key)
 
-    def _own_undo(self) -> dict[Any, Any] | None:
+    def _own_undo(self) -> dict[Any, Any]:
         """This thread's writes since its last acknowledged one."""
-        if getattr(self._local, "is_undoing", False):
-            return None
         if not hasattr(self._local, "undo"):
             self._local.undo = {}
         undo: dict[Any, Any] = self._local.undo
@@ -115,11 +114,11 @@ class Journal(JournalCore):
         """A write was noted: make it durable now, or see to it that this happens in time."""
         if self.durability == "interval":
             self._arm()
-        elif self._owner != threading.get_ident() and not getattr(self._local, "is_undoing", False):
+        elif self._owner != threading.get_ident():
             try:
                 self.settle()
             except BaseException:
-                self._undo(self._own_undo() or {})
+                self._undo(self._own_undo())
                 raise
             finally:
                 self._local.undo = {}
@@ -156,17 +155,16 @@ class Journal(JournalCore):
         container = self.container()
         if container is None:
             return
-        self._local.is_undoing = True
-        kept, self.undo = self.undo, None
-        try:
-            for key, value in reversed(undo.items()):
-                if value is not ABSENT:
-                    container[key] = value
-                elif key in container:
-                    del container[key]
-        finally:
-            self._local.is_undoing = False
-            self.undo = kept
+        with self._lock:
+            before, self._owner, self.undo = self._owner, threading.get_ident(), None
+            try:
+                for key, value in reversed(undo.items()):
+                    if value is not ABSENT:
+                        container[key] = value
+                    elif key in container:
+                        del container[key]
+            finally:
+                self._owner = before
 
     # commits --------------------------------------------------------------------------------------------------------
 
@@ -245,9 +243,10 @@ class Journal(JournalCore):
                 self.commit()
                 self._settle_log()
             except BaseException:
-                self.undo, self._owner = None, 0
                 self._undo(undo)
                 raise
+            finally:
+                self.undo, self._owner = None, 0
 
     # keys and places -------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """A durable dict beside a plain one on a disk that may lose power at any operation, and what may be found afterwards.
 
-Words: a *moment* is the plain dict's contents after an operation; *promised* is the last moment that a durability promise
-covered. What a reopened dict may be: the keys and their order of one moment since the promise, each with a value that it had
-between its last write (or the promise) and that moment: an edit in place may be missing until the next sync().
+Words: a *moment* is the plain dict's contents after an operation; *promised* is the last moment that a durability
+promise covered. What a reopened dict may be: the keys and their order of one moment since the promise, each with a
+value that it had between its last write (or the last sync) and that moment: an edit in place may be missing until the
+next sync().
 """
 
 import random
@@ -57,7 +58,7 @@ class Bench:
         self.settings: dict[str, Any] = given | settings | {"file_system": disk, "clock": self.clock}
         self.moments: list[Moment] = [[]]
         self.written: list[dict[Any, int]] = [{}]
-        self.promised = 0
+        self.promised = self.synced = 0
         self.subject: ThermalDict[Any, Any] = ThermalDict.open(PATH, **self.settings)
         self.model: dict[Any, Any] = dict(self.subject)
         self.note({})
@@ -71,8 +72,11 @@ class Bench:
         """Do one operation to both; the moment after it is noted before the dict may have settled it."""
         name, *arguments = operation
         done = getattr(self, "do_" + name.replace(" ", "_"))(*arguments)
-        if done or self.settings["durability"] == "always":
-            self.promised = len(self.moments) - 1
+        now = len(self.moments) - 1
+        if done:
+            self.synced = now
+        if done or name == "transaction" or (self.settings["durability"] == "always" and name != "edit"):
+            self.promised = now
 
     def expect(self, key: Any = None) -> None:
         """The model is what the dict will be."""
@@ -121,7 +125,6 @@ class Bench:
         with self.subject.transaction():
             for key, value in items:
                 self.subject[key] = copied(value)
-        # A transaction promises its writes, not the edits in place of other keys.
         return False
 
     def do_failing_transaction(self, items: list[tuple[Any, Any]]) -> bool:
@@ -164,22 +167,27 @@ class Bench:
     def do_reopen(self) -> bool:
         """Close, and open again."""
         self.subject.close()
-        self.promised = len(self.moments) - 1
+        self.promised = self.synced = len(self.moments) - 1
         self.subject = ThermalDict.open(PATH, **self.settings)
         assert list(self.subject.items()) == list(self.model.items())
         return True
 
-    def may_be(self, found: Moment, promised: int, now: int) -> bool:
-        """Is this what may be found when the power went at moment ``now``?"""
-        return any(self._fits(found, at, promised) for at in range(now, promised - 1, -1))
+    @property
+    def where(self) -> tuple[int, int, int]:
+        """The last moment whose writes are promised, the last whose edits in place are, and the last of all."""
+        return self.promised, self.synced, len(self.moments) - 1
 
-    def _fits(self, found: Moment, at: int, promised: int) -> bool:
+    def may_be(self, found: Moment, promised: int, synced: int, now: int) -> bool:
+        """Is this what may be found when the power went at ``where``?"""
+        return any(self._fits(found, at, synced) for at in range(now, promised - 1, -1))
+
+    def _fits(self, found: Moment, at: int, synced: int) -> bool:
         if [key for key, _ in found] != [key for key, _ in self.moments[at]]:
             return False
-        return all(self._had(key, value, at, promised) for key, value in found)
+        return all(self._had(key, value, at, synced) for key, value in found)
 
-    def _had(self, key: Any, value: Any, at: int, promised: int) -> bool:
-        since = min(max(self.written[at].get(key, 0), promised), at)
+    def _had(self, key: Any, value: Any, at: int, synced: int) -> bool:
+        since = min(max(self.written[at].get(key, 0), synced), at)
         values = (dict(self.moments[moment]).get(key) for moment in range(since, at + 1))
         return any(type(value) is type(own) and value == own for own in values)
 
@@ -200,8 +208,8 @@ class Witness(SimulatedFileSystem):
     def __init__(self, chance: random.Random, every: int = 1) -> None:
         super().__init__()
         self.chance, self.every = chance, every
-        self.left: list[tuple[SimulatedFileSystem, int, int]] = []
-        self.where: Callable[[], tuple[int, int]] | None = None
+        self.left: list[tuple[SimulatedFileSystem, int, int, int]] = []
+        self.where: Callable[[], tuple[int, int, int]] | None = None
 
     def _step(self) -> None:
         super()._step()

@@ -5,9 +5,9 @@
     disk.fail_at(17, OSError(errno.EIO, ""))    only the 17th operation raises; writes may be done in part before it
     after = disk.survivor(random.Random(3))     what a machine that boots again might find
 
-What is volatile: bytes written since the last sync of their file (each write survives whole, in part, or not at all, in any
-order), and names made or removed since the last sync of their directory. A failed sync has thrown its bytes away for good:
-they can be read until the power goes, and no later sync of the file covers them.
+What is volatile: bytes written since the last sync of their file (each write survives whole, in part, or not at all,
+in any order), and names made or removed since the last sync of their directory. A failed sync has thrown its bytes
+away for good: they can be read until the power goes, and no later sync of the file covers them.
 """
 
 import errno
@@ -167,7 +167,8 @@ class SimulatedFileSystem(FileSystem):
     def _used(self) -> int:
         return sum(len(file.now) for file in self.names.values() if file is not None)
 
-    # the interface -----------------------------------------------------------------------------------------------------
+    # the interface
+    # -----------------------------------------------------------------------------------------------------
 
     def create(self, path: str) -> int:
         """Create a file."""
