@@ -184,10 +184,10 @@ cdef class JournalCore:
                 return missing
             if type(taken) is not Cell:
                 return taken
+            self.note_removed(key, <Cell>taken)
             try:
                 value = core.peek(key, taken)
             finally:
-                self.note_removed(key, <Cell>taken)
                 self.ledger.forget(<Cell>taken, closure_api.size_key(<PyObject *>key))
         finally:
             core.removing -= 1
@@ -220,6 +220,8 @@ cdef class JournalCore:
         cdef JournalEntry entry
         if cell.core.state != SA_COLD or <unsigned long long><size_t>cell.core.payload != origin[1]:
             return
+        if origin[1] in self.doomed:
+            return  # taken out of the dict, and read for whoever took it
         entry = self.entries.get(address_of(cell))
         if entry is None:
             entry = self.make_entry(UNKNOWN, cell)

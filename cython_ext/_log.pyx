@@ -336,11 +336,26 @@ cdef class LogIndex:
             total += self.slots[position].frame_bytes != 0 and (self.slots[position].flags & FLAG_PICKLED) != 0
         return total
 
+    def place_of(self, key):
+        """The place of a live key, or None."""
+        number = self.numbers.get(key)
+        return None if number is None else self.slots[self.position_of(<Py_ssize_t>number)].place
+
+    cdef Py_ssize_t position_of(self, Py_ssize_t number) noexcept:
+        """Where the slot of a number is, also after sorting."""
+        cdef Py_ssize_t position
+        if self.slots[number].number == number:
+            return number
+        for position in range(self.count):
+            if self.slots[position].number == number:
+                return position
+        return number
+
     def forget(self, key):
         """Drop a key that is known to be damaged."""
         number = self.numbers.pop(key, None)
         if number is not None:
-            self.slots[<Py_ssize_t>number].frame_bytes = 0
+            self.slots[self.position_of(<Py_ssize_t>number)].frame_bytes = 0
 
     def live_bytes(self):
         """Segment -> bytes of heads and frames that count."""

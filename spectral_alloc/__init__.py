@@ -27,6 +27,7 @@ from spectral_alloc.errors import (
     UntrustedError,
 )
 from spectral_alloc.governor import get_memory_limit, set_memory_limit
+from spectral_alloc.log_check import CheckReport, repair, verify
 from spectral_alloc.move_watch import Move
 from spectral_alloc.residency import LEGAL_TRANSITIONS, Residency
 from spectral_alloc.spectrum import Resonance, Spectrum
@@ -35,6 +36,7 @@ from spectral_alloc.thermal_dict import ThermalDict
 
 __all__ = [
     "LEGAL_TRANSITIONS",
+    "CheckReport",
     "ClosedError",
     "CorruptFrameError",
     "CorruptLogError",
@@ -51,7 +53,9 @@ __all__ = [
     "UntrustedError",
     "get_memory_limit",
     "register_type",
+    "repair",
     "set_memory_limit",
+    "verify",
 ]
 
 try:

@@ -44,4 +44,5 @@ cdef class LogIndex:
     cdef object key_of(self, const uint8_t *key, uint32_t key_bytes)
     cdef size_t apply(self, const uint8_t *hint, uint64_t segment) except 0
     cdef int put(self, key, uint64_t place, uint64_t birth, uint64_t frame_bytes, uint8_t flags) except -1
+    cdef Py_ssize_t position_of(self, Py_ssize_t number) noexcept
     cdef void sort(self) noexcept

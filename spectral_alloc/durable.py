@@ -10,6 +10,7 @@ Threads: a dict is opened by one thread; the other functions may be called from 
 import errno
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from struct import Struct
@@ -40,6 +41,7 @@ D = TypeVar("D", bound="ThermalDict[Any, Any]")
 
 INTERVAL_SECONDS = 1.0
 LOCK_NAME = "lock"
+LOG_ID_BYTES = 16
 HEAT_NAME = "heat"
 HEAT_ROW = Struct("<QHB")
 COPY_BYTES = 8 << 20
@@ -75,7 +77,12 @@ class DurableSettings:
 
 
 def open_log(
-    settings: DurableSettings, disk_limit_bytes: int | None, file_system: FileSystem, **how: bool
+    settings: DurableSettings,
+    disk_limit_bytes: int | None,
+    file_system: FileSystem,
+    *,
+    decode_key: Callable[[bytes], object] | None = None,
+    **how: bool,
 ) -> tuple[Recovery, OpenFile | None]:
     """Lock and recover the log in a directory, which is made if it does not exist (unless it is only to be read).
 
@@ -100,12 +107,24 @@ def open_log(
         segment_bytes=settings.segment_bytes,
         is_readonly=settings.is_readonly,
     )
-    found = recover(log, LogIndex(settings.form.key_of), **how)
+    lock_id = id_in_lock(path, file_system)
+    found = recover(log, LogIndex(decode_key or settings.form.key_of), lock_id=lock_id, **how)
     if not log.log_id:
-        log.log_id = secrets.token_bytes(16)
+        log.log_id = secrets.token_bytes(LOG_ID_BYTES)
     if lock is not None:
+        if lock_id != log.log_id:
+            file_system.write_at(lock.fd, [log.log_id], 0)
         remove_orphans(log)
     return found, lock
+
+
+def id_in_lock(path: str, file_system: FileSystem) -> bytes:
+    """The log id that the lock file has, b"" if it has none: the way to the records of a segment with a damaged header."""
+    try:
+        file = OpenFile(file_system, file_system.open_reading, os.path.join(path, LOCK_NAME))
+        return file_system.read_at(file.fd, LOG_ID_BYTES, 0)
+    except (OSError, EOFError):
+        return b""
 
 
 def locked(path: str, file_system: FileSystem) -> OpenFile:

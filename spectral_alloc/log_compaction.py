@@ -3,6 +3,9 @@
 Words: a *victim* is a segment to be emptied; an *owner* is a cell or a journal entry that refers to a place
 (_restore.pyx).
 
+Commits are kept out while a piece is copied, writes are not: what is live is what the last commit says, whatever the
+dict has by now.
+
 A live record is copied with its birth and flags; the copy counts for itself. A tombstone is copied while an older
 segment may still hold what it deletes, unless its key has been committed again. The victims go after the next fsync,
 which covers the copies.
@@ -148,10 +151,13 @@ class _Mover:
             return None
         self._check(offset, _log.record_bytes(0, key_bytes, self.log.authenticator.mac_bytes))
         _, _, key, _ = self.log._read_parts(self.segment, offset)
+        name: object = None
         try:
             name = self.journal.form.key_of(key)
             cell = self.core._find(name)
         except (KeyError, CorruptFrameError, UntrustedError):
+            if any(entry.key == name for entry in list(self.journal.doomed.values())):
+                return None  # put and committed again, and removed since: the next commit says so
             return Record(_log.TOMBSTONE, key, b"", flags, birth)
         entry = self.journal.entry_of(cell) if cell is not None else None
         is_committed_again = cell is not None and (entry is None or entry.frame_bytes)

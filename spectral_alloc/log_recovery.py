@@ -81,12 +81,10 @@ def segment_numbers(directory: str, file_system: FileSystem) -> list[int]:
 class _Opener:
     """One opening of a log, from file names to a Recovery."""
 
-    def __init__(
-        self, log: Log, index: LogIndex, is_checking: bool, is_repairing: bool, file_system: FileSystem
-    ) -> None:
+    def __init__(self, log: Log, index: LogIndex, is_checking: bool, lock_id: bytes, file_system: FileSystem) -> None:
         self.log, self.index, self.file_system = log, index, file_system
         self.is_checking = is_checking
-        self.is_repairing = is_repairing
+        self.lock_id = lock_id
         self.found = Recovery(log, index)
 
     def segments(self) -> list[LogSegment]:
@@ -117,6 +115,7 @@ class _Opener:
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             raise PermissionError(errno.EACCES, "a file of the log belongs to another user, or is no file", path)
         size = file_system.size(file.fd)
+        damage = None
         try:
             data = file_system.read_at(file.fd, min(size, HEADER_BYTES), 0)
             header = Header.parse(data, SEGMENT, log.authenticator, name)
@@ -128,12 +127,17 @@ class _Opener:
         except CorruptLogError as error:
             if size <= HEADER_BYTES:
                 return None  # it holds no record: its making was interrupted, or nothing is lost
-            self.found.damage.append(Damage(name, 0, HEADER_BYTES, None, str(error)))
+            log.log_id = log.log_id or self.lock_id
             if not log.log_id:
                 raise
             header = Header(SEGMENT, log.log_id, number, (0, 0, 0))
-        capacity = log._segment_bytes
-        return LogSegment(header, path, capacity, file_system, lambda _: _taken(file))
+            damage = Damage(name, 0, HEADER_BYTES, None, str(error))
+        segment = LogSegment(header, path, log._segment_bytes, file_system, lambda _: _taken(file))
+        if damage is not None and (self.is_checking or hints_of(log, segment) is None):
+            # With a hint file nothing in the header is needed.
+            segment.is_damaged = True
+            self.found.damage.append(damage)
+        return segment
 
     def read_all(self, segments: list[LogSegment]) -> None:
         """Feed the index with every segment, in order."""
@@ -147,7 +151,7 @@ class _Opener:
     def _read(self, segment: LogSegment, claimed_end: int | None) -> None:
         log, file_system = self.log, self.file_system
         size = file_system.size(segment.fd)
-        hints = None if self.is_checking else self._hints_from_file(segment, size)
+        hints = None if self.is_checking else hints_of(log, segment)
         if hints is not None:
             segment.end_bytes = segment.hinted_bytes = size
             segment.has_hint_file = True
@@ -203,28 +207,6 @@ class _Opener:
             segment.dead_bytes = segment.held - live.get(number, 0) - segment.dictionary_bytes
             segment.tombstone_bytes = self.index.tombstone_bytes.get(number, 0)
 
-    def _hints_from_file(self, segment: LogSegment, size: int) -> bytes | None:
-        """The hints of a segment's hint file, None if there is none that fits: then the segment itself is read."""
-        assert segment.path is not None
-        path = hint_path(segment.path)
-        file_system, name = self.file_system, os.path.basename(path)
-        try:
-            file = OpenFile(file_system, file_system.open_reading, path)
-            data = file_system.read_at(file.fd, file_system.size(file.fd), 0)
-        except (OSError, EOFError):
-            return None
-        hints = data[HEADER_BYTES:]
-        try:
-            header = Header.parse(data, HINT, self.log.authenticator, name, hints)
-        except (CorruptLogError, UntrustedError):
-            return None
-        end, last_sequence, hint_bytes = header.numbers
-        fits = (header.log_id, header.number) == (self.log.log_id, segment.number)
-        if not fits or end != size or hint_bytes != len(hints):
-            return None
-        segment.last_sequence = last_sequence
-        return hints
-
     def _report(self, segment: LogSegment, offset: int, length: int, key: bytes | None, what: str) -> None:
         segment.is_damaged = True
         name = None
@@ -232,6 +214,30 @@ class _Opener:
             with suppress(CorruptFrameError, KeyError, UnicodeDecodeError):
                 name = decode_key(key)
         self.found.damage.append(Damage(log_name(segment.number), offset, length, name, what))
+
+
+def hints_of(log: Log, segment: LogSegment) -> bytes | None:
+    """The hints of a segment's hint file, None if there is none that fits: then the segment itself is read."""
+    assert segment.path is not None
+    path = hint_path(segment.path)
+    file_system, name = log._file_system, os.path.basename(path)
+    try:
+        file = OpenFile(file_system, file_system.open_reading, path)
+        data = file_system.read_at(file.fd, file_system.size(file.fd), 0)
+        size = file_system.size(segment.fd)
+    except (OSError, EOFError):
+        return None
+    hints = data[HEADER_BYTES:]
+    try:
+        header = Header.parse(data, HINT, log.authenticator, name, hints)
+    except (CorruptLogError, UntrustedError):
+        return None
+    end, last_sequence, hint_bytes = header.numbers
+    fits = (header.log_id, header.number) == (log.log_id, segment.number)
+    if not fits or end != size or hint_bytes != len(hints):
+        return None
+    segment.last_sequence = last_sequence
+    return hints
 
 
 def _taken(file: OpenFile) -> int:
@@ -325,15 +331,18 @@ class _SegmentWalk:
         return None
 
 
-def recover(log: Log, index: LogIndex, *, is_checking: bool = False, is_repairing: bool = False) -> Recovery:
+def recover(
+    log: Log, index: LogIndex, *, is_checking: bool = False, is_repairing: bool = False, lock_id: bytes = b""
+) -> Recovery:
     """Read the segments in ``log.directory`` into a new Log object and an index.
 
     Parameters: log (with nothing in it; log_id b"" to take that of the files), is_checking (read every byte, hint
     files or
-    not), is_repairing (damage to records whose key is not known is tolerated). Raises CorruptLogError for such damage,
+    not), is_repairing (damage to records whose key is not known is tolerated), lock_id (the log id that the lock file
+    has, for when the header that has it is damaged). Raises CorruptLogError for such damage,
     UntrustedError for a wrong key.
     """
-    opener = _Opener(log, index, is_checking, is_repairing, log._file_system)
+    opener = _Opener(log, index, is_checking, lock_id, log._file_system)
     try:
         opener.read_all(opener.segments())
     except (ValueError, UnicodeDecodeError) as error:
@@ -344,6 +353,6 @@ def recover(log: Log, index: LogIndex, *, is_checking: bool = False, is_repairin
         raise CorruptLogError(
             f"the log in {log.directory} is damaged: {unknown[0]}. repair(path) keeps all that is undamaged"
         )
-    if not is_checking:
+    if not is_checking or is_repairing:
         opener.finish()
     return found
