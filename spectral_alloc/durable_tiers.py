@@ -8,10 +8,12 @@ inside a transaction. Frames of clean entries that are WARM (prefetch brought th
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from spectral_alloc._departure import Departure, ship
 from spectral_alloc._ledger import frame_bytes_in_memory
+from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.journal import Journal
 from spectral_alloc.log import Log
 from spectral_alloc.log_compaction import compact_segments, compaction_victims
@@ -167,7 +169,8 @@ class DurableTiers(Tiers):
 
     def _bring_back(self, cell: "Cell") -> None:
         if self.ledger.whereabouts(cell)[0] == "cold":
-            self.load(cell, None, insist=True)
+            with suppress(CorruptFrameError, OSError, KeyError):  # whoever reads it will hear of it
+                self.load(cell, None, insist=True)
 
     def compact(self, core: "DictCore[Any, Any]") -> None:
         """Move what is live out of the segments whose moving pays, and settle it, so that the files can go."""

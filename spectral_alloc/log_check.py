@@ -14,7 +14,7 @@ from spectral_alloc.errors import CorruptFrameError, CorruptLogError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.log import Log, Record, log_name
-from spectral_alloc.log_format import decode_key
+from spectral_alloc.log_format import decode_key, encode_key
 from spectral_alloc.log_recovery import Damage, Recovery, hints_of
 from spectral_alloc.log_segment import LogSegment
 from spectral_alloc.segments import OFFSET_BITS, OFFSET_MASK
@@ -177,6 +177,11 @@ def rewrite(found: Recovery) -> None:
             copy_record(log, place, birth, flags)
     for segment in damaged:
         copy_tombstones(log, segment, found)
+    for damage in found.damage:
+        if damage.key is not None and found.index.place_of(damage.key) is None:
+            # An older value in another segment must not come back.
+            data = bytes(damage.key) if isinstance(damage.key, OpaqueKey) else encode_key(damage.key)[0]
+            log.commit([Record(_log.TOMBSTONE, data, b"", _log.MOVED)], moving=True, batch=False)
     if log._active is not None:
         log.sync()
     file_system = log._file_system

@@ -164,7 +164,8 @@ class _Opener:
                 what = f"the file ends {claimed_end - size} bytes before its end"
                 self._report(segment, size, claimed_end - size, None, what)
             walk = _SegmentWalk(self, segment, end)
-            segment.hints = walk.run(is_last)
+            # A hint file is written when its segment is settled, so it claims all of it.
+            segment.hints = walk.run(is_last and hints_of(log, segment) is None)
             segment.end_bytes = segment.hinted_bytes = walk.end
             segment.waste_bytes = max(0, size - walk.end)
             joined = b"".join(segment.hints)
