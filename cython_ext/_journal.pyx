@@ -40,7 +40,9 @@ cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closu
 UNKNOWN = object()
 
 
+# Not tracked by the garbage collector: like the cell it belongs to, it is as alive as its dict.
 @cython.final
+@cython.no_gc
 cdef class JournalEntry:
     """What the journal knows about one entry."""
 

@@ -26,6 +26,17 @@ def make_head(
     key: bytes,
     unsettled: int,
 ) -> bytes: ...
+def make_record(
+    salt: int,
+    offset: int,
+    sequence: int,
+    birth: int,
+    kind: int,
+    flags: int,
+    frame: bytes,
+    key: bytes,
+    unsettled: int,
+) -> bytes: ...
 def make_hint(offset: int, birth: int, kind: int, flags: int, frame_bytes: int, key: bytes) -> bytes: ...
 def walk(
     data: Buffer,

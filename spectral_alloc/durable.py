@@ -13,11 +13,10 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spectral_alloc._log import LogIndex
-from spectral_alloc._restore import heat_rows, restore, warm_by_rows
+from spectral_alloc._restore import bring_back, heat_rows, restore
 from spectral_alloc.clock import REAL_CLOCK, Clock
 from spectral_alloc.durable_tiers import DurableTiers
 from spectral_alloc.errors import CorruptLogError, LockedError, UntrustedError
@@ -43,9 +42,7 @@ INTERVAL_SECONDS = 1.0
 LOCK_NAME = "lock"
 LOG_ID_BYTES = 16
 HEAT_NAME = "heat"
-HEAT_ROW = Struct("<QHB")
 COPY_BYTES = 8 << 20
-STATE_COLD = 4  # SA_COLD of core/cell.h
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ def open_log(
 
 
 def id_in_lock(path: str, file_system: FileSystem) -> bytes:
-    """The log id that the lock file has, b"" if it has none: the way to the records of a segment with a damaged header."""
+    """The log id in the lock file, b"" if there is none: the way to the records of a segment with a damaged header."""
     try:
         file = OpenFile(file_system, file_system.open_reading, os.path.join(path, LOCK_NAME))
         return file_system.read_at(file.fd, LOG_ID_BYTES, 0)
@@ -195,7 +192,7 @@ def require_trust(found: Recovery, durable: DurableSettings) -> None:
 def write_heat(container: "ThermalDict[Any, Any]", journal: Journal) -> None:
     """Keep how much each entry is used and where it was; nothing depends on it, so failing is fine."""
     log = journal.log
-    rows = b"".join(HEAT_ROW.pack(*row) for row in heat_rows(container, journal))
+    rows = heat_rows(container, journal)
     path = os.path.join(log.directory, HEAT_NAME)
     file_system = log._file_system
     with suppress(OSError):
@@ -220,12 +217,7 @@ def bring_back_heat(container: "ThermalDict[Any, Any]", tiers: DurableTiers) -> 
         Header.parse(data, HEAT, log.authenticator, HEAT_NAME, rows)
     except (OSError, EOFError):
         return
-    if len(rows) % HEAT_ROW.size:
-        return
-    parsed = list(HEAT_ROW.iter_unpack(rows))
-    cells = warm_by_rows(container, {place: count for place, count, _ in parsed})
-    returning = sorted((row for row in parsed if row[2] < STATE_COLD and row[0] in cells), key=lambda row: row[1])
-    tiers.returning = [cells[place] for place, _, _ in returning]
+    tiers.returning = bring_back(container, rows)
     if tiers.returning:
         tiers.on_backlog()
 

@@ -414,13 +414,15 @@ class _Batch:
         self.sequence += 1
         birth = birth or self.sequence
         unsettled = offset - segment.settled_bytes
-        head = _log.make_head(segment.salt, offset, self.sequence, birth, kind, flags, frame, key, unsettled)
         self.hints.append(_log.make_hint(offset, birth, kind, flags, len(frame), key))
         if kind == _log.TOMBSTONE:
             self.tombstone_bytes += _log.HEAD_BYTES + len(key)
         else:
             self.held += _log.HEAD_BYTES + len(frame)
             self.dictionary_bytes += _log.HEAD_BYTES + len(frame) if kind == _log.DICTIONARY else 0
+        if not authenticator.is_keyed and type(frame) is bytes:
+            return [_log.make_record(segment.salt, offset, self.sequence, birth, kind, flags, frame, key, unsettled)]
+        head = _log.make_head(segment.salt, offset, self.sequence, birth, kind, flags, frame, key, unsettled)
         mac = authenticator.record_mac(segment.header.prefix, offset, head, memoryview(frame), key)
         padding = bytes(record_bytes - len(head) - len(frame) - len(key) - len(mac))
         return [buffer for buffer in (head, frame, key, mac, padding) if buffer]

@@ -43,6 +43,8 @@ def is_flat(value: object, depth: int = FLAT_DEPTH) -> bool:
 
 def digest_of(parts: Sequence[Any]) -> bytes:
     """A digest of serialised parts, by which an edit is noticed. Cost: 1 us and 1 ns a byte."""
+    if len(parts) == 1:
+        return hashlib.blake2b(parts[0], digest_size=DIGEST_BYTES).digest()
     made = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         view = memoryview(part).cast("B")
