@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["compact_segments", "compaction_victims"]
 
 PIECE_BYTES = 1 << 20
+COMPACT_FROM_SHARE = 0.6  # dead bytes by live bytes: begun before they are equal, since writing goes on meanwhile
 SMALL_SEGMENTS_MAX = 32  # each open and close leaves a small one
 TOMBSTONE_BYTES_MIN = 1 << 20
 
@@ -39,12 +40,12 @@ TOMBSTONE_BYTES_MIN = 1 << 20
 def compaction_victims(log: Log) -> list[int]:
     """Numbers of the segments to move now, worst first; empty while moving does not pay.
 
-    A segment that is at least half dead pays, when half of the log is dead or the segment is all dead. Beside that
+    A segment that is at least half dead pays, when much of the log is dead or the segment is all dead. Beside that
     the oldest is a victim when tombstones take more than what is live, and small segments are when there are many.
     """
     sealed = [s for s in log.log_segments if s is not log._active and not s.is_damaged]
     dead = [s for s in sealed if s.dead_share >= VICTIM_DEAD_SHARE]
-    if log.dead_bytes * 2 < log.live_bytes + log.dead_bytes:
+    if log.dead_bytes < COMPACT_FROM_SHARE * log.live_bytes:
         dead = [s for s in dead if s.held <= s.dead_bytes]
     dead.sort(key=lambda s: s.dead_share, reverse=True)
     victims = [s.number for s in dead]

@@ -38,7 +38,7 @@ __all__ = ["OFFSET_BITS", "OFFSET_MASK", "SEGMENT_BYTES", "Segments", "segment_o
 OFFSET_BITS = 40
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
 SEGMENT_COUNT_MAX = 1 << 24
-SEGMENT_BYTES = 64 << 20
+SEGMENT_BYTES = 8 << 20
 SEGMENT_BYTES_MAX = 1 << 30
 # Segments double in size until this many hold the store: few open files, yet small enough to compact one by one.
 SEGMENTS_WANTED = 16

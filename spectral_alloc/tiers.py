@@ -54,6 +54,7 @@ SLACK_SHARE = 1 / 64  # ... but no more than this part of the limit
 SAMPLE_SHARE = 1 / 32  # of the limit, for samples and dictionaries of the codec
 SWEEP_CELLS = 4096  # weighed again at each pulse while the process grows faster than the ledger
 SWEEP_GROWTH_BYTES = 32 << 20
+COMPACT_FROM_SHARE = 0.6  # dead bytes by live bytes: begun before they are equal, since writing goes on meanwhile
 SLOW_READS_KEPT = 1024
 WRITE_SECONDS_MAX = 1.0  # a relief waits no longer for another thread's write
 WRITE_POLL_SECONDS = 0.0002
@@ -392,8 +393,8 @@ class Tiers:
 
     @property
     def wants_compaction(self) -> bool:
-        """Is more of the disk dead than live, in whole segments?"""
-        return self.store.dead_bytes > self.store.live_bytes and bool(self.store.victims())
+        """Is much of the disk dead, and half of some segment?"""
+        return self.store.dead_bytes > COMPACT_FROM_SHARE * self.store.live_bytes and bool(self.store.victims())
 
     def work(self, core: "DictCore[Any, Any]") -> None:
         """One turn of the background writer: write frames ahead of need, train a dictionary, compact."""
