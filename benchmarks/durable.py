@@ -1,11 +1,12 @@
 """What does durability cost? ThermalDict(path) against sqlite3 (WAL), lmdb and rocksdict, in one run.
 
-Method: records of about 300 bytes as a program has them (dicts), peers get them pickled; each store in a fresh directory of the
-same disk. *none*: all puts, then one sync or commit. *interval*: a commit and fsync whenever 0.5 s have passed. *always*: a
-commit and fsync for every put (fewer puts, since each waits for the disk). *reopen*: close, open, read one value. *get*: random
-reads after that. *compact*: half of the records overwritten three times, then the store's own compaction; disk before and after.
-The peers are an extra (pip install "spectral_alloc[peers]"); those that are not installed are left out.
-Limits: one process and one thread, the page cache is warm, and the disk's own cache is as the machine has it.
+Method: records of about 300 bytes as a program has them (dicts), peers get them pickled; each store in a fresh
+directory of the same disk. *none*: all puts, then one sync or commit. *interval*: a commit and fsync whenever 0.5 s
+have passed. *always*: a commit and fsync for every put (fewer puts, since each waits for the disk). *reopen*: close,
+open, read one value. *get*: random reads after that (for ThermalDict from the disk: its heat file is removed, so that
+nothing is brought back). *compact*: half of the records overwritten three times, then the store's own compaction;
+disk before and after. The peers are an extra (pip install "spectral_alloc[peers]"); those that are not installed are
+left out. Limits: one process and one thread, the page cache is warm, and the disk's own cache is as the machine has it.
 """
 
 import argparse
@@ -32,7 +33,12 @@ MODES = ("none", "interval", "always")
 def record(number: int) -> dict[str, Any]:
     """A value as programs have them."""
     chance = random.Random(number)
-    return {"id": number, "name": f"name {chance.randrange(10**9)}", "tags": ["a", "b", str(number)], "text": chance.randbytes(90).hex()}
+    return {
+        "id": number,
+        "name": f"name {chance.randrange(10**9)}",
+        "tags": ["a", "b", str(number)],
+        "text": chance.randbytes(90).hex(),
+    }
 
 
 class Store:
@@ -66,11 +72,12 @@ class Thermal(Store):
     """ThermalDict.open(path)."""
 
     name = "ThermalDict"
+    codec: str | None = None
 
     def __init__(self, path: Path, mode: str) -> None:
         super().__init__(path, mode)
         self.dict: ThermalDict[str, Any] = ThermalDict.open(
-            path, durability=mode, interval_seconds=INTERVAL_SECONDS, trust=True
+            path, durability=mode, interval_seconds=INTERVAL_SECONDS, codec=self.codec
         )
 
     def put(self, key: str, value: Any) -> None:
@@ -80,8 +87,7 @@ class Thermal(Store):
         return self.dict[key]
 
     def commit(self) -> None:
-        if self.mode == "none":
-            self.dict.sync()
+        self.dict.sync()
 
     def compact(self) -> None:
         journal: Any = self.dict._journal
@@ -95,6 +101,13 @@ class Thermal(Store):
 
     def __len__(self) -> int:
         return len(self.dict)
+
+
+class ThermalLz4(Thermal):
+    """The same with the faster codec."""
+
+    name = "... codec=lz4"
+    codec = "lz4"
 
 
 class Sqlite(Store):
@@ -221,7 +234,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 def put_seconds(store: Store, values: list[tuple[str, Any]]) -> float:
     """Put all values, committing as the mode says."""
     start = last = time.perf_counter()
-    own_timer = isinstance(store, Thermal)
+    own_timer = isinstance(store, Thermal)  # it commits by itself; the last sync() is measured with the rest
     for key, value in values:
         store.put(key, value)
         if store.mode == "always" and not own_timer:
@@ -247,6 +260,7 @@ def measure(kind: type[Store], directory: Path, count: int, settled_count: int) 
             shutil.rmtree(path)
     path = directory / f"{kind.__name__}-none"
     row["disk, MB"] = disk_bytes(path) / 1e6
+    (path / "heat").unlink(missing_ok=True)
     opened: list[Store] = []
 
     def reopen() -> None:
@@ -275,7 +289,7 @@ def main() -> None:
     parser.add_argument("--settled-count", type=int, default=500, help="puts of the mode that waits for each")
     parser.add_argument("--directory", default=None, help="on the disk to be measured")
     given = parser.parse_args()
-    kinds: list[type[Store]] = [Thermal, Sqlite]
+    kinds: list[type[Store]] = [Thermal, ThermalLz4, Sqlite]
     kinds += [kind for kind, module in ((Lmdb, "lmdb"), (Rocks, "rocksdict")) if importlib.util.find_spec(module)]
     print(machine())
     rows = {}

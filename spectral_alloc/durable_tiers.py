@@ -9,10 +9,10 @@ inside a transaction. Frames of clean entries that are WARM (prefetch brought th
 
 from collections.abc import Sequence
 from contextlib import suppress
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from spectral_alloc._departure import Departure, ship
-from spectral_alloc._ledger import frame_bytes_in_memory
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.journal import Journal
 from spectral_alloc.log import Log
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from spectral_alloc._thermal import DictCore
 
 __all__ = ["DurableTiers"]
+
+RETURNS_PER_TURN = 1024  # values brought back before other containers have their turn
+RETURNS_PER_PAUSE = 16
+PAUSE_SECONDS = 0.0005
 
 
 class DurableTiers(Tiers):
@@ -161,9 +165,15 @@ class DurableTiers(Tiers):
 
     def work(self, core: "DictCore[Any, Any]") -> None:
         """One turn of the background writer: bring back what was in RAM before the last close, compact."""
-        while self.returning and self.ledger.excess_bytes() < 0 and frame_bytes_in_memory(0) > 0:
+        for turn in range(RETURNS_PER_TURN):
+            if not self.returning or self.ledger.excess_bytes() >= 0:
+                self.returning.clear()
+                break
             self._bring_back(self.returning.pop())
-        self.returning.clear()
+            if turn % RETURNS_PER_PAUSE == 0:
+                sleep(PAUSE_SECONDS)  # the program's own reads come first
+        if self.returning:
+            self.on_backlog()
         if not self.store.is_readonly and self.wants_compaction:
             self.compact(core)
 
