@@ -121,7 +121,7 @@ def heat_rows(DictCore core not None, JournalCore journal not None):
     return bytes(rows[:used])
 
 
-cdef class Return:
+cdef class _Return:
     """The rows of a heat file while they are given to the cells of a dict."""
     cdef Ledger ledger
     cdef list cells              # of those that were in RAM
@@ -150,7 +150,7 @@ def bring_back(DictCore core not None, bytes rows not None):
     cdef unsigned long long place
     cdef dict stray = {}
     cdef Cell cell
-    cdef Return back = Return.__new__(Return)
+    cdef _Return back = _Return.__new__(_Return)
     back.ledger, back.cells, back.counts = core.ledger, [], []
     while at < length and PyDict_Next(core, &position, &key, &found):
         if type(<object>found) is Cell and (<Cell>found).core.state == SA_COLD:

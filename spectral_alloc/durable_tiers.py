@@ -185,7 +185,10 @@ class DurableTiers(Tiers):
     def compact(self, core: "DictCore[Any, Any]") -> None:
         """Move what is live out of the segments whose moving pays, and settle it, so that the files can go."""
         self.journal.commit_for_relief()
-        self.compact_segments(core, set(compaction_victims(self.store)))
+        try:
+            self.compact_segments(core, set(compaction_victims(self.store)))
+        except OSError as error:
+            self._note("compaction failed", error)
 
     def compact_segments(self, core: "DictCore[Any, Any]", victims: set[int]) -> None:
         """Move what is live out of these segments."""

@@ -24,7 +24,8 @@ LIFE_SECONDS = 0.03
 
 
 class Hasty(FileSystem):
-    """Does not wait for the disk: the page cache outlives a process, and the kill strikes elsewhere than in an fsync."""
+    """Does not wait for the disk: the page cache outlives a process, and the kill strikes elsewhere than in an
+    fsync."""
 
     def sync(self, fd: int) -> None:
         """Nothing."""

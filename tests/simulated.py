@@ -87,7 +87,8 @@ class _File:
 
 
 class SimulatedFileSystem(FileSystem):
-    """Files in memory. Attributes: ``count`` (operations so far), ``disk_bytes`` (ENOSPC beyond), ``write_bytes_max``."""
+    """Files in memory. Attributes: ``count`` (operations so far), ``disk_bytes`` (ENOSPC beyond),
+    ``write_bytes_max``."""
 
     def __init__(self) -> None:
         self.names: dict[str, _File | None] = {ROOT: None}

@@ -47,7 +47,8 @@ def test_order_survives_everything(tmp_path: Path) -> None:
 
 
 def test_heat_and_tiers_come_back(tmp_path: Path) -> None:
-    """After a close and an open, entries have their temperatures, and those that were in RAM return there by themselves."""
+    """After a close and an open, entries have their temperatures, and those that were in RAM return there by
+    themselves."""
     path = tmp_path / "d"
     with ThermalDict.open(path) as subject:
         subject.update((number, [number]) for number in range(50))
@@ -92,7 +93,8 @@ def test_sync_of_an_unchanged_dict_writes_nothing(tmp_path: Path, long_mode: boo
 
 
 def test_held_values_are_followed() -> None:
-    """An edit through a reference taken long ago is found, also when the value had been on disk and in a reopened dict."""
+    """An edit through a reference taken long ago is found, also when the value had been on disk and in a reopened
+    dict."""
     disk = SimulatedFileSystem()
     subject = ThermalDict.open(PATH, file_system=disk)
     held: list[int] = []
@@ -136,7 +138,8 @@ def test_a_transaction_is_all_or_nothing_in_memory_too() -> None:
 
 
 def test_writes_of_others_wait_for_a_transaction(tmp_path: Path) -> None:
-    """With durability="always" a write of another thread is acknowledged after the transaction, and is not undone by it."""
+    """With durability="always" a write of another thread is acknowledged after the transaction, and is not undone by
+    it."""
     with ThermalDict.open(tmp_path / "d", durability="always") as subject:
         inside, done = threading.Event(), threading.Event()
 
@@ -160,7 +163,8 @@ def test_writes_of_others_wait_for_a_transaction(tmp_path: Path) -> None:
 
 
 def test_the_interval_is_kept() -> None:
-    """With durability="interval" a write is settled by the first write after the interval; real clocks need no write."""
+    """With durability="interval" a write is settled by the first write after the interval; real clocks need no
+    write."""
     disk, clock = SimulatedFileSystem(), SimulatedClock()
     subject = ThermalDict.open(PATH, file_system=disk, clock=clock, durability="interval", interval_seconds=3)
     subject["a"] = 1
@@ -183,7 +187,8 @@ def test_the_interval_passes_by_itself(tmp_path: Path) -> None:
 
 
 def test_many_threads_share_their_fsyncs(tmp_path: Path) -> None:
-    """Threads that write with durability="always" all find their writes settled, each by an fsync of its own or another's."""
+    """Threads that write with durability="always" all find their writes settled, each by an fsync of its own or
+    another's."""
     with ThermalDict.open(tmp_path / "d", durability="always") as subject:
 
         def write(start: int) -> None:
@@ -222,7 +227,8 @@ def test_copies_are_not_durable(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_can_read_and_not_write(tmp_path: Path) -> None:
-    """The child sees what the parent had and is refused when it writes; the parent goes on, and its lock ends with it."""
+    """The child sees what the parent had and is refused when it writes; the parent goes on, and its lock ends with
+    it."""
     with ThermalDict.open(tmp_path / "d") as subject:
         subject["a"] = [1]
         subject.sync()

@@ -1,4 +1,5 @@
-"""Power may go at any operation of the disk: what is found then is what the dict was at one moment since the last promise."""
+"""Power may go at any operation of the disk: what is found then is what the dict was at one moment since the last
+promise."""
 
 import random
 from typing import Any
@@ -30,7 +31,8 @@ def check_every_crash(script: list[tuple[Any, ...]], seed: int, **how: Any) -> i
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_crash_at_any_operation_loses_nothing_promised(mode: str, long_mode: bool) -> None:
-    """300 random operations, the power lost at each operation of the disk: nothing promised is missing, nothing else is new."""
+    """300 random operations, the power lost at each operation of the disk: nothing promised is missing, nothing else
+    is new."""
 
     @settings(
         max_examples=100 if long_mode else 2,

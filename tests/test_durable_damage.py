@@ -13,6 +13,7 @@ from spectral_alloc import CorruptFrameError, CorruptLogError, ThermalDict, Untr
 from spectral_alloc.file_system import FileSystem
 from spectral_alloc.log_format import HEADER_BYTES
 
+
 class Hasty(FileSystem):
     """The real file system without waiting for the disk: these tests lose no power."""
 
@@ -29,7 +30,8 @@ MODEL: dict[Any, Any] = {"a": [1, 2, 3], "b": {"x": "y" * 40}, 7: "seven", ("t",
 
 
 def make_store(path: Path, is_closed: bool, key: bytes | None) -> None:
-    """A small store with overwrites, a deletion and two segments; unless ``is_closed`` as a killed process leaves it."""
+    """A small store with overwrites, a deletion and two segments; unless ``is_closed`` as a killed process leaves
+    it."""
     subject = ThermalDict.open(path, key=key, file_system=HASTY)
     subject.update(MODEL | {"a": "old", "gone": 1, "late": 0})
     subject.sync()

@@ -1,4 +1,5 @@
-"""A disk that is full, or fails, at any operation: an error, nothing promised lost, and the dict works on afterwards."""
+"""A disk that is full, or fails, at any operation: an error, nothing promised lost, and the dict works on
+afterwards."""
 
 import errno
 import random
@@ -33,7 +34,8 @@ def script_of(seed: int, length: int) -> list[tuple[Any, ...]]:
 
 
 def run_stubbornly(bench: Bench, operation: tuple[Any, ...], disk: SimulatedFileSystem) -> bool:
-    """Do an operation; when the disk refuses, the dict must be as before it or as after it. Says whether it did refuse."""
+    """Do an operation; when the disk refuses, the dict must be as before it or as after it. Says whether it did
+    refuse."""
     before = list(bench.model.items())
     try:
         bench.run(operation)
@@ -104,7 +106,8 @@ def test_a_disk_that_fills_up_and_is_emptied(tmp_path_factory: pytest.TempPathFa
 
 
 def test_the_disk_limit_refuses(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A commit beyond disk_limit raises ENOSPC that names the limit; what was committed stays, and deleting makes room."""
+    """A commit beyond disk_limit raises ENOSPC that names the limit; what was committed stays, and deleting makes
+    room."""
     disk = SimulatedFileSystem()
     subject = ThermalDict.open(PATH, file_system=disk, disk_limit=200_000, segment_bytes=20_000)
     subject.update((number, str(number) * 100) for number in range(100))

@@ -29,7 +29,8 @@ def unpacked(fixture: Path, path: Path) -> Path:
 @pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("without", ["", "hint", "heat", "lock"])
 def test_every_released_version_opens(fixture: Path, without: str, tmp_path: Path) -> None:
-    """A kept store of each version has the contents it was made with, in their order, with and without its helper files."""
+    """A kept store of each version has the contents it was made with, in their order, with and without its helper
+    files."""
     path = unpacked(fixture, tmp_path / "d")
     for file in path.iterdir():
         if without and file.name.startswith(without):
