@@ -93,6 +93,10 @@ cdef class Passage:
         self.dear_read_seconds = DEAR_READ_SECONDS
         self.forget_readers()
 
+    def take_general_way(self):
+        """From now on all values go the general way: up by general_value(frame, cell, origin) of a subclass."""
+        self.is_general = True
+
     def forget_readers(self):
         """After a fork: no ticket of the parent's threads is valid here."""
         self.tickets, self.reading = {}, set()
@@ -114,7 +118,10 @@ cdef class Passage:
                 frame = origin[1] if origin[0] == "warm" else self.fetch(cell, origin)
                 if frame is None:
                     continue
-                own = self.installed(cell, origin, frame, self.decoded(frame), insist)
+                if self.is_general:
+                    own = self.ledger.arrive(cell, origin, self.general_value(frame, cell, origin), insist)
+                else:
+                    own = self.installed(cell, origin, frame, self.decoded(frame), insist)
             except CorruptFrameError as error:
                 raise CorruptFrameError(f"the stored value of key {key!r} is damaged: {error}", key) from error
             except OSError as error:
@@ -232,6 +239,8 @@ cdef class Passage:
             departure = depart(ledger, slack)
             if departure is None:
                 return False
+            if self.is_general:
+                return departure
             try:
                 stream = stream_of(departure.value, False)
             except MemoryError:

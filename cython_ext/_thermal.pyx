@@ -12,8 +12,7 @@ Invariants (DictCore._check walks them all):
   2. len, `in`, key iteration and order are the underlying dict's own; no method of this file changes the order otherwise.
   3. The garbage collector sees a hot value through its dict: cells are not tracked, dict_traverse visits what they own.
 
-Threads: the GIL; between a look-up and the use of its cell no foreign code runs. Foreign code (__eq__, finalisers, reducers) may
-re-enter any method: it only ever runs before a look-up or after the last change.
+Threads: the GIL. Foreign code (__eq__, finalisers, reducers) may re-enter: it runs before a look-up or after the last change.
 Cost: a hit is dict's own look-up and about twelve instructions more.
 """
 cimport cython
@@ -94,8 +93,6 @@ cdef class DictCore(dict):
             raise TypeError(f"{type(self).__name__} expected at most 1 argument, got {len(args)}")
         # Not update(): a subclass may have its own, which dict's constructor would not call either.
         self.fill(args[0] if args else (), named)
-
-    # reading --------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, key):
         cdef PyObject *found = PyDict_GetItemWithError(self, key)
@@ -202,8 +199,6 @@ cdef class DictCore(dict):
             self.tick_slow(None)
         return result
 
-    # writing --------------------------------------------------------------------------------------------------------
-
     def __setitem__(self, key, value):
         self.store(key, value)
 
@@ -215,6 +210,8 @@ cdef class DictCore(dict):
         cdef PyObject *old
         cdef object dropped = None
         if spare is None:
+            if self._journal is not None:
+                return self._journal.store(self, key, value)
             spare = sa_cell_new(<PyTypeObject *>Cell)
         else:
             self.spare = None
@@ -252,7 +249,9 @@ cdef class DictCore(dict):
     def setdefault(self, key, default=None, /):
         """Insert key with a value of default if key is not in the dictionary; return the value for key."""
         cdef Cell spare = sa_cell_new(<PyTypeObject *>Cell)
-        cdef PyObject *found = PyDict_SetDefault(self, key, spare)
+        cdef PyObject *found = NULL if self._journal is not None else PyDict_SetDefault(self, key, spare)
+        if found is NULL:
+            return self._journal.setdefault(self, key, default)
         if found != <PyObject *>spare:
             try:
                 return self.value_slow(key, <object>found)
@@ -263,7 +262,10 @@ cdef class DictCore(dict):
         return default
 
     def __delitem__(self, key):
-        cdef object dropped = sa_dict_pop_or_none(self, key)  # foreign code runs before the removal, none until forget
+        if self._journal is not None:
+            self._journal.delete(self, key)
+            return
+        dropped = sa_dict_pop_or_none(self, key)  # foreign code runs before the removal, none until forget
         if dropped is None:
             raise KeyError(key)
         if type(dropped) is Cell:
@@ -291,7 +293,8 @@ cdef class DictCore(dict):
 
     cdef object take(self, key):
         """Remove `key` and return its value, or MISSING."""
-        cdef object taken
+        if self._journal is not None:
+            return self._journal.take(self, key, MISSING)
         self.removing += 1
         try:
             taken = sa_dict_pop_or_none(self, key)
@@ -319,9 +322,10 @@ cdef class DictCore(dict):
         """Remove all items."""
         cdef PyObject *key
         cdef PyObject *found
-        cdef Py_ssize_t position = 0
-        cdef long long before = self.ledger.used
+        cdef Py_ssize_t position = 0, before = self.ledger.used
         cdef list keys = [], cells = []
+        if self._journal is not None:
+            return self._journal.clear(self)
         self.removing += 1
         try:
             # Out of the dict first: forgetting runs Python code, and no other thread may meet a cell that is forgotten.
@@ -364,26 +368,19 @@ cdef class DictCore(dict):
                 try:
                     pair = list(pair)
                 except TypeError:
-                    raise TypeError(
-                        f"cannot convert dictionary update sequence element #{index} to a sequence") from None
+                    raise TypeError(f"cannot convert dictionary update sequence element #{index} to a sequence") from None
             if len(pair) != 2:
-                raise ValueError(
-                    f"dictionary update sequence element #{index} has length {len(pair)}; 2 is required")
+                raise ValueError(f"dictionary update sequence element #{index} has length {len(pair)}; 2 is required")
             self.store(pair[0], pair[1])
             index += 1
         return 0
-
-    # iteration --------------------------------------------------------------------------------------------------------
 
     def __iter__(self):
         # Overridden so that C code (dict(d), {**d}) does not take the short cut that would copy cells.
         return sa_dict_iterator(self)
 
-    # maintenance ------------------------------------------------------------------------------------------------------
-
     cdef object hit_tick_slow(self, Cell cell):
-        """The hit after which a tick is due: the value is held first, since it may have to leave."""
-        value = <object>cell.core.payload
+        value = <object>cell.core.payload  # held before the tick, with which it may have to leave
         self.tick_slow(cell)
         return value
 
@@ -486,12 +483,13 @@ cdef class DictCore(dict):
 
 cdef int traverse(PyObject *mapping, visitproc visit, void *arg) except -1:
     """Cells are not tracked by the garbage collector: the dict visits the values in their stead."""
-    cdef PyObject *member[4]
+    cdef PyObject *member[5]
     member[0] = <PyObject *>(<DictCore>mapping).tiers
     member[1] = <PyObject *>(<DictCore>mapping)._settings
     member[2] = <PyObject *>(<DictCore>mapping)._reference
     member[3] = <PyObject *>(<DictCore>mapping)._watch
-    for index in range(4):
+    member[4] = <PyObject *>(<DictCore>mapping)._journal
+    for index in range(5):
         if member[index] is not NULL and visit(member[index], arg):
             return 1
     return sa_dict_visit(mapping, &(<DictCore>mapping).holds_containers, visit, arg)

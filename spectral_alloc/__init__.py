@@ -28,6 +28,7 @@ from spectral_alloc.errors import (
 )
 from spectral_alloc.generative_space import FastGMemContext, GenerativeSpace
 from spectral_alloc.governor import get_memory_limit, set_memory_limit
+from spectral_alloc.log_check import CheckReport, repair, verify
 from spectral_alloc.move_watch import Move
 from spectral_alloc.residency import LEGAL_TRANSITIONS, Residency
 from spectral_alloc.sorted_space import SortedSpace
@@ -37,6 +38,7 @@ from spectral_alloc.thermal_dict import ThermalDict
 
 __all__ = [
     "LEGAL_TRANSITIONS",
+    "CheckReport",
     "ClosedError",
     "CorruptFrameError",
     "CorruptLogError",
@@ -56,7 +58,9 @@ __all__ = [
     "UntrustedError",
     "get_memory_limit",
     "register_type",
+    "repair",
     "set_memory_limit",
+    "verify",
 ]
 
 try:

@@ -5,7 +5,7 @@ from spectral_alloc._ledger cimport Ledger
 
 cdef class Departure(Pending):
     cdef readonly Ledger ledger
-    cdef Cell cell
+    cdef readonly Cell cell
     cdef readonly object value   # the live object
     cdef readonly unsigned flags # of the verdict, for the serialiser
     cdef readonly long long value_bytes

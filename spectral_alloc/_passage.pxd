@@ -18,6 +18,7 @@ cdef class Passage:
     cdef public object open_frame      # frame -> value or OTHER_WAY
     cdef readonly Shadows shadows
     cdef Express express
+    cdef bint is_general               # no value takes the express way
     cdef dict tickets                  # address of a cell -> Ticket of the read under way
     cdef set reading                   # threads that are in the middle of a read
     cdef double slow_reads[1024]       # seconds; a ring

@@ -3,6 +3,7 @@ from typing import Any, TypeVar
 from weakref import ref
 
 from spectral_alloc._cell import Cell
+from spectral_alloc._journal import JournalCore
 from spectral_alloc._ledger import Ledger
 from spectral_alloc.move_watch import MoveWatch
 from spectral_alloc.tiers import Settings, Tiers
@@ -13,6 +14,7 @@ V = TypeVar("V")
 class DictCore(dict[K, V]):
     _settings: Settings
     _reference: ref[Any]
+    _journal: JournalCore | None
     _watch: MoveWatch | None
     @property
     def _ledger(self) -> Ledger: ...

@@ -1,26 +1,19 @@
 """The cold store: frames in append-only segment files, found again by a *place* of 64 bits.
 
-Words: a *frame* is any bytes the caller wants back; a *segment* is one file; the *active* segment is the one
-that is written, all others are *sealed*; bytes are *live* until released and *dead* after; *waste* is what an
-unrepaired failed write left at the end of a sealed segment.
+The log without what must outlive its process: the files, places and accounts of segments.py, in a private directory
+that
+is removed at the end. Words: a *frame* is any bytes the caller wants back; the others are those of segments.py.
 
-    place    | segment number 24 bits | offset in the segment 40 bits |
     segment  | frame | frame | frame | ...    no headers: a frame checks itself, its owner keeps its length
 
-Invariants (``ColdStore.check`` walks them all):
-1. 0 <= dead <= end in every segment; a file has end + waste bytes, or more while its segment is ``torn``.
-2. Bytes before ``end`` never change and an offset is never used twice, so a place means one frame for ever.
-3. Only the active segment grows; a sealed segment of ours without live bytes is unlinked.
-4. A segment with ``path`` None was inherited through fork: it is read, never written, unlinked or counted.
+Invariants beside those of segments.py (``ColdStore.check`` walks them all):
+1. A sealed segment of ours without live bytes is unlinked.
+2. A segment with ``path`` None was inherited through fork: it is read, never written, unlinked or counted.
 
-Threads: ``append``, ``seal``, ``close`` and ``check`` take the lock; ``read`` and ``release`` never do. What
-those two rely on is that CPython runs an attribute update without a call in it, like ``x.dead_bytes += n``,
-in one piece under the GIL; were an update ever lost, a file would live longer than it must, and no byte would
-be lost.
+Threads: ``append``, ``seal``, ``close`` and ``check`` take the lock; ``read`` and ``release`` never do.
 Cost: append is one system call per batch and read is one; neither copies the frames.
 """
 
-import errno
 import os
 import sys
 import tempfile
@@ -28,40 +21,17 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import accumulate
 
-from spectral_alloc.errors import ClosedError, CorruptFrameError
+from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.segment import Segment
+from spectral_alloc.segments import OFFSET_MASK, SEGMENT_BYTES, Segments, segment_of
 from spectral_alloc.spill_directory import LOCK_NAME, SpillDirectory, validated_spill_dir
-from spectral_alloc.units import format_bytes, parse_bytes
 
 __all__ = ["SEGMENT_BYTES", "ColdStore", "segment_of"]
 
-OFFSET_BITS = 40
-SEGMENT_COUNT_MAX = 1 << 24
-SEGMENT_BYTES = 64 << 20
-SEGMENT_BYTES_MAX = 1 << 30
-# Segments double in size until this many hold the store: few open files, yet small enough to compact one by
-# one.
-SEGMENTS_WANTED = 16
-# Under a disk limit segments shrink with the limit, but a file per handful of pages would cost more than it
-# frees.
-LIMITED_SEGMENT_BYTES_MIN = 64 << 10
-# Compacting at half dead costs one byte written for each byte freed.
-VICTIM_DEAD_SHARE = 0.5
 
-
-def segment_of(place: int) -> int:
-    """Return the number of the segment that a place lies in.
-
-    >>> segment_of((5 << 40) + 123)
-    5
-    """
-    return place >> OFFSET_BITS
-
-
-class ColdStore:
+class ColdStore(Segments):
     """Frames on disk for as long as the process lives, appended in batches and read by place.
 
     Parameters: spill_dir (an existing directory; None for the system's directory for temporary files),
@@ -89,26 +59,11 @@ class ColdStore:
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self._spill_dir = None if spill_dir is None else validated_spill_dir(spill_dir, file_system)
-        self._disk_limit_bytes = (
-            None if disk_limit_bytes is None else parse_bytes(disk_limit_bytes, "disk_limit")
-        )
-        self._file_system = file_system
-        if not 1 <= segment_bytes <= SEGMENT_BYTES_MAX:
-            raise ValueError(f"segment_bytes must be from 1 to {SEGMENT_BYTES_MAX}, not {segment_bytes!r}")
-        self._segment_bytes = segment_bytes
-        self._lock = threading.RLock()
-        self._segments: dict[int, Segment] = {}
-        self._active: Segment | None = None
-        self._next_number = 0
+        super().__init__(disk_limit_bytes, file_system, segment_bytes, "cold store")
         self._home: SpillDirectory | None = None
         # Every directory this store ever used: one, unless it was forked or its directory was cleaned away.
         self._homes: list[SpillDirectory] = []
         weakref.finalize(self, remove_quietly, self._homes)
-        self._process_id = os.getpid()
-        self._closed = False
-        self._bad_release_count = 0
-        self.write_count = 0
-        self.read_count = 0
 
     def append(self, frames: Sequence[bytes], *, moving: bool = False) -> list[int]:
         """Write frames one after the other and return the place of each.
@@ -132,24 +87,7 @@ class ColdStore:
             self._settle_active()
             self._refuse_beyond_limit(total_bytes, moving)
             segment = self._segment_with_room(total_bytes)
-            start = segment.end_bytes
-            segment.torn = True
-            try:
-                self._file_system.write_at(segment.fd, frames, start)
-                places = list(accumulate(lengths, initial=(segment.number << OFFSET_BITS) + start))
-                places.pop()
-                segment.end_bytes = start + total_bytes
-                segment.torn = False
-                self.write_count += len(places)
-                return places
-            except BaseException:
-                # Also for Ctrl-C after the write: the caller never learns the places, so the bytes must not
-                # count.
-                segment.end_bytes = start
-                segment.torn = True
-                with suppress(OSError):
-                    segment.mend()
-                raise
+            return self._write(segment, [(frames, lengths)], moving)
 
     def read(self, place: int, length: int) -> bytes:
         """Return the ``length`` bytes at ``place``.
@@ -160,8 +98,8 @@ class ColdStore:
         Cost: one system call with the GIL released. Threads: no lock, and a file is not closed under a
         reader.
         """
-        segment = self._segments.get(place >> OFFSET_BITS)
-        offset = place & ((1 << OFFSET_BITS) - 1)
+        segment = self._segments.get(segment_of(place))
+        offset = place & OFFSET_MASK
         if segment is None or not 0 < length <= segment.end_bytes - offset:
             self._raise_if_closed()
             raise CorruptFrameError(f"no {length} bytes at place {place:#x} of the cold store")
@@ -179,26 +117,9 @@ class ColdStore:
         store or a failing disk: it is called where cells are deallocated. Cost: no lock; one unlink when the
         segment dies.
         """
-        segment = self._segments.get(place >> OFFSET_BITS)
-        if segment is None or not 0 < length <= segment.end_bytes - segment.dead_bytes:
-            self._bad_release_count += 1
-            return
-        segment.dead_bytes += length
-        # An append that seals the segment at this moment either is seen here or sees this update: one of us
-        # retires.
-        if segment.is_dead() and segment is not self._active:
+        segment = self._release(place, length)
+        if segment is not None:
             self._retire(segment)
-
-    def victims(self, dead_fraction: float = VICTIM_DEAD_SHARE) -> list[int]:
-        """Return the numbers of the sealed segments that are at least so far dead, worst first.
-
-        To compact one, append its live frames with ``moving=True`` and release their old places.
-        """
-        if not 0 <= dead_fraction <= 1:
-            raise ValueError(f"dead_fraction must be from 0 to 1, not {dead_fraction!r}")
-        self._raise_if_closed()
-        worst_first = sorted(self._own_segments(), key=lambda segment: segment.dead_share, reverse=True)
-        return [s.number for s in worst_first if s is not self._active and s.dead_share >= dead_fraction]
 
     def seal(self) -> None:
         """End the active segment, so that it can be a victim; the next append starts a new one."""
@@ -239,26 +160,6 @@ class ColdStore:
         self._process_id = os.getpid()
 
     @property
-    def live_bytes(self) -> int:
-        """Bytes of this process's files that are not released."""
-        return sum(segment.end_bytes - segment.dead_bytes for segment in self._own_segments())
-
-    @property
-    def dead_bytes(self) -> int:
-        """Bytes of this process's files that hold nothing any more."""
-        return sum(segment.dead_bytes + segment.waste_bytes for segment in self._own_segments())
-
-    @property
-    def file_bytes(self) -> int:
-        """Bytes of this process's files, which the disk limit is about; inherited files do not count."""
-        return sum(segment.file_bytes for segment in self._own_segments())
-
-    @property
-    def segment_count(self) -> int:
-        """Number of open segment files, the inherited ones included."""
-        return len(self._segments)
-
-    @property
     def directory(self) -> str | None:
         """The private directory, None before the first append and after ``close``."""
         home = self._home
@@ -286,106 +187,9 @@ class ColdStore:
                 status = self._file_system.status(os.path.join(self._home.path, name))
                 assert status.st_size == 0, f"file {name} holds bytes that no segment accounts for"
 
-    def _check_segment(self, segment: Segment) -> None:
-        number = segment.number
-        size = self._file_system.size(segment.fd)
-        assert self._segments[number] is segment, f"segment {number} is filed under another number"
-        assert number < self._next_number, f"segment {number} is from the future"
-        assert 0 <= segment.dead_bytes <= segment.end_bytes, (
-            f"segment {number}: {segment.dead_bytes} bytes dead"
-        )
-        if segment.path is None:
-            assert size >= segment.end_bytes, f"segment {number} lost bytes that its parent process wrote"
-            return
-        if segment.torn:
-            assert size >= segment.file_bytes, f"segment {number} has {size} of {segment.file_bytes} bytes"
-        else:
-            assert size == segment.file_bytes, f"segment {number} has {size}, not {segment.file_bytes} bytes"
-        assert segment.waste_bytes == 0 or segment is not self._active, (
-            f"segment {number} is written after its waste"
-        )
-
-    def _own_segments(self) -> list[Segment]:
-        # list() of a dict view is one piece under the GIL; a loop over the view could meet a retiring thread.
-        return [segment for segment in list(self._segments.values()) if segment.path is not None]
-
-    def _raise_if_closed(self) -> None:
-        if self._closed:
-            raise ClosedError("the cold store is closed")
-
-    def _enter(self) -> None:
-        """Prepare to take the lock; OSError if this very thread is inside it already.
-
-        A destructor or a signal handler may use the store in the middle of our own write. Waiting would last
-        for ever and going on would tear the outer write, so the caller keeps its frames and tries again
-        later.
-        """
-        self._notice_fork()
-        if self._lock._is_owned():  # type: ignore[attr-defined]  # what threading.Condition asks, not in typeshed
-            raise OSError(errno.EDEADLK, "the cold store is used from inside one of its own operations")
-
-    def _notice_fork(self) -> None:
-        if os.getpid() != self._process_id:
-            self.after_fork_in_child()
-
-    def _settle_active(self) -> None:
-        """Repair the active segment after a failed write, or seal it with its waste if that fails."""
-        segment = self._active
-        if segment is None or not segment.torn:
-            return
-        try:
-            segment.mend()
-        except OSError:
-            self._active = None
-            with suppress(OSError):
-                segment.waste_bytes = max(0, self._file_system.size(segment.fd) - segment.end_bytes)
-                segment.torn = False
-
-    def _refuse_beyond_limit(self, total_bytes: int, moving: bool) -> None:
-        limit = self._disk_limit_bytes
-        if limit is None:
-            return
-        allowed_bytes = limit if moving else limit - limit // SEGMENTS_WANTED
-        if self.file_bytes + total_bytes <= allowed_bytes:
-            return
-        if self._active is not None and self._active.dead_share >= VICTIM_DEAD_SHARE:
-            # Sealed, so that it frees its bytes at once or is a victim of the compaction that must follow.
-            self._active = None
-        self._retire_dead_segments()
-        used_bytes = self.file_bytes
-        if used_bytes + total_bytes > allowed_bytes:
-            message = (
-                f"disk_limit of {format_bytes(limit)} leaves no room for {format_bytes(total_bytes)}: "
-                f"{format_bytes(used_bytes)} in use, {format_bytes(self.dead_bytes)} of it dead, "
-                f"{format_bytes(limit - limit // SEGMENTS_WANTED)} usable without compaction"
-            )
-            raise OSError(errno.ENOSPC, message)
-
-    def _segment_with_room(self, total_bytes: int) -> Segment:
-        segment = self._active
-        if segment is not None and segment.end_bytes + total_bytes <= segment.capacity_bytes:
-            return segment
-        if segment is None or segment.end_bytes > 0:
-            segment = self._open_segment_slow()
-        return segment
-
-    def _capacity_bytes(self) -> int:
-        wanted_bytes = min(self.file_bytes // SEGMENTS_WANTED, SEGMENT_BYTES_MAX)
-        capacity_bytes = self._segment_bytes
-        while capacity_bytes < wanted_bytes:
-            capacity_bytes *= 2
-        if self._disk_limit_bytes is None:
-            return capacity_bytes
-        return min(capacity_bytes, max(self._disk_limit_bytes // SEGMENTS_WANTED, LIMITED_SEGMENT_BYTES_MIN))
-
     def _open_segment_slow(self) -> Segment:
         """Seal the active segment and start a new one; OSError leaves the old one active."""
-        number = self._next_number
-        if number == SEGMENT_COUNT_MAX:
-            raise OSError(errno.EFBIG, f"the cold store has used all its {SEGMENT_COUNT_MAX} segment numbers")
-        # Counted before the file exists: an interrupted creation leaves a file under a number that is not
-        # tried again.
-        self._next_number = number + 1
+        number = self._new_number()
         try:
             segment = self._create_segment(number, self._home or self._make_home_slow())
         except FileNotFoundError:
@@ -411,25 +215,6 @@ class ColdStore:
             # Worker processes of multiprocessing leave without running the finaliser made in __init__.
             worker.Finalize(self, remove_quietly, args=(self._homes,), exitpriority=0)
         return self._home
-
-    def _retire_dead_segments(self) -> None:
-        """Unlink sealed segments without live bytes that nobody retired yet; the caller holds the lock."""
-        for segment in self._own_segments():
-            if segment is not self._active and segment.is_dead():
-                self._retire(segment)
-
-    def _retire(self, segment: Segment) -> None:
-        self._notice_fork()
-        path = segment.path
-        if path is not None:
-            try:
-                self._file_system.remove(path)
-            except FileNotFoundError:
-                pass
-            except OSError:
-                # Still counted in file_bytes, and tried again when the next segment is opened.
-                return
-        self._segments.pop(segment.number, None)
 
 
 def remove_quietly(homes: list[SpillDirectory]) -> None:

@@ -10,20 +10,23 @@ from statistics import quantiles
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
-from spectral_alloc import _census
+from spectral_alloc import _census, durable
 from spectral_alloc._cell import Budget
 from spectral_alloc._departure import review
 from spectral_alloc._iteration import recall_departures
 from spectral_alloc._ledger import Ledger
 from spectral_alloc._thermal import DictCore
+from spectral_alloc.clock import REAL_CLOCK, Clock
 from spectral_alloc.closing import closed_class
 from spectral_alloc.cold_store import ColdStore
+from spectral_alloc.durable_methods import DurableMethods
 from spectral_alloc.errors import ClosedError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.governor import governor
 from spectral_alloc.move_watch import Move, MoveWatch
 from spectral_alloc.prefetching import Prefetch
 from spectral_alloc.residency import RESIDENCY_OF_STATE, Residency
+from spectral_alloc.segments import SEGMENT_BYTES
 from spectral_alloc.stats import ThermalStats
 from spectral_alloc.tiers import Settings, Tiers
 from spectral_alloc.units import parse_bytes
@@ -38,7 +41,7 @@ _ABSENT: Any = object()
 ALIASING = ("exact", "copy")
 
 
-class ThermalDict(DictCore[K, V]):
+class ThermalDict(DictCore[K, V], DurableMethods):
     """A dict whose values move between live objects, compressed RAM and disk, so that it fits a memory limit.
 
     ``ThermalDict(...)`` takes exactly what ``dict(...)`` takes and shares the process's memory limit (set_memory_limit,
@@ -65,21 +68,33 @@ class ThermalDict(DictCore[K, V]):
     @classmethod
     def open(
         cls,
+        path: "str | os.PathLike[str] | None" = None,
         *,
         memory_limit: int | str | None = None,
         spill_dir: "str | os.PathLike[str] | None" = None,
         disk_limit: int | str | None = None,
         codec: str | None = None,
         aliasing: str = "exact",
+        durability: str = "none",
+        interval_seconds: float = 1.0,
+        key: bytes | str | None = None,
+        trust: bool = False,
+        readonly: bool = False,
         file_system: FileSystem = REAL_FILE_SYSTEM,
+        clock: Clock = REAL_CLOCK,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> Self:
-        """Return an empty dict with settings of its own.
+        """Return a dict with settings of its own: an empty one, or with a ``path`` the durable one that is kept there.
 
-        Parameters: ``memory_limit`` (bytes or text such as "1.5 GB" for values, keys and bookkeeping; None shares the
-        process's limit), ``spill_dir`` (existing directory for a private directory of spill files; None for the
-        system's temporary directory), ``disk_limit`` (bytes or text; None for no limit), ``codec`` ("raw", "lz4",
-        "zstd" or None for automatic), ``aliasing`` ("exact", or "copy" if the program treats values as immutable: then
-        a value may leave while the program still holds it), ``file_system`` (for tests).
+        Parameters of a durable dict: ``path`` (a directory, made if need be), ``durability`` ("none", "interval" with
+        ``interval_seconds``, "always"), ``key`` (at least 16 bytes: everything on disk is authenticated), ``trust``
+        (values may be pickled: only you can write to the directory), ``readonly``; docs/durable.md explains them.
+
+        Of all: ``memory_limit`` (bytes or text such as "1.5 GB" for values, keys and bookkeeping; None
+        shares the process's limit), ``spill_dir`` (existing directory for a private directory of spill files; None
+        for the system's temporary directory), ``disk_limit`` (bytes or text; None for no limit), ``codec`` ("raw",
+        "lz4", "zstd" or None for automatic), ``aliasing`` ("exact", or "copy" if the program treats values as
+        immutable: then a value may leave while the program still holds it). The others are for tests.
         Raises: ValueError or TypeError for a bad setting, FileNotFoundError, NotADirectoryError or PermissionError for
         a bad directory; each names what was given.
         Threads: safe.
@@ -96,13 +111,20 @@ class ThermalDict(DictCore[K, V]):
             memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit, "memory_limit"),
             spill_dir=os.fspath(spill_dir) if isinstance(spill_dir, os.PathLike) else spill_dir,
             disk_limit_bytes=None if disk_limit is None else parse_bytes(disk_limit, "disk_limit"),
-            codec=codec,
+            codec=None if codec == "safe" and path is not None else codec,
             aliasing=aliasing,
             file_system=file_system,
         )
-        store = ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
         made = cls.__new__(cls)
-        made._configure(settings, store)
+        if path is None:
+            made._configure(settings, ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system))
+        else:
+            where = os.path.abspath(os.fspath(path))
+            made._configure(settings)
+            durable_settings = durable.DurableSettings(
+                where, durability, interval_seconds, key, trust, codec == "safe", readonly, clock, segment_bytes
+            )
+            durable.attach(made, settings, durable_settings)
         made.__init__()  # type: ignore[misc]  # a subclass's own constructor, after the settings are in force
         return made
 
@@ -415,12 +437,13 @@ class ThermalDict(DictCore[K, V]):
 
     # life cycle -------------------------------------------------------------------------------------------------------
 
-    def sync(self) -> None:
-        """Write every frame that is in compressed RAM to disk. Live objects stay live; nothing outlives the process."""
-        self._tiers.spill(self._ledger.warm_bytes)
-
     def close(self) -> None:
-        """Drop all entries and remove the spill files; any later use raises ClosedError, closing again is fine."""
+        """Let go of everything; a durable dict is settled first, the spill files of any other removed.
+
+        Any later use raises ClosedError, closing again is fine.
+        """
+        if self._journal is not None:
+            durable.detach(self)
         self.clear()
         if self._has_tiers:
             self._tiers.close()

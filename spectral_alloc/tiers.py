@@ -29,11 +29,12 @@ from spectral_alloc._iteration import stored_cells_after
 from spectral_alloc._ledger import frame_bytes_in_memory
 from spectral_alloc._passage import Parcel, Passage
 from spectral_alloc.allocator import Trimmer
-from spectral_alloc.cold_store import OFFSET_BITS, ColdStore, segment_of
+from spectral_alloc.cold_store import ColdStore, segment_of
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.limits import resident_bytes
+from spectral_alloc.segments import OFFSET_BITS
 from spectral_alloc.serializer import dumps
 from spectral_alloc.shared_objects import SharedObjects
 from spectral_alloc.spill_directory import validated_spill_dir
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from spectral_alloc._cell import Cell
     from spectral_alloc._ledger import Ledger
     from spectral_alloc._thermal import DictCore
+    from spectral_alloc.log import Log
 
 __all__ = ["Settings", "Tiers"]
 
@@ -52,6 +54,7 @@ SLACK_BYTES = 8 << 10  # a relief frees this much more than it must, so that not
 UPKEEP_BYTES = 64 << 10  # freed between two times that a relief looks after the slower things
 SLACK_SHARE = 1 / 64  # ... but no more than this part of the limit
 SAMPLE_SHARE = 1 / 32  # of the limit, for samples and dictionaries of the codec
+COMPACT_FROM_SHARE = 0.6  # dead bytes by live bytes: begun before they are equal, since writing goes on meanwhile
 SHADOW_SHARE = 1 / 8  # of the limit at most, for noting where frames of values in RAM still lie: 80 bytes a value
 SWEEP_CELLS = 4096  # weighed again at each pulse while the process grows faster than the ledger
 SWEEP_GROWTH_BYTES = 32 << 20
@@ -100,8 +103,10 @@ class Tiers(Passage):
     Threads: safe.
     """
 
-    def __init__(self, ledger: "Ledger", settings: Settings, store: ColdStore | None = None) -> None:
-        samples = int(ledger.value_bytes_allowed * SAMPLE_SHARE)
+    sample_share = SAMPLE_SHARE
+
+    def __init__(self, ledger: "Ledger", settings: Settings, store: "ColdStore | Log | None" = None) -> None:
+        samples = int(ledger.value_bytes_allowed * self.sample_share)
         # What the codec keeps to train its dictionaries counts against the limit, so a small dict must keep little.
         codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
         store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
@@ -118,7 +123,11 @@ class Tiers(Passage):
         self._freed_bytes = 0
         self._sweep_left = 0
         self._resident_at_sweep = resident_bytes()
-        ledger.serve(self.store.release, weakref.WeakMethod(self.load))
+        self._serve(self.store.release)
+
+    def _serve(self, release: Callable[[int, int], None]) -> None:
+        """Tell the ledger who hears of dead frames, and who loads a stray cell."""
+        self.ledger.serve(release, weakref.WeakMethod(self.load))
 
     # down -----------------------------------------------------------------------------------------------------------
 
@@ -193,7 +202,7 @@ class Tiers(Passage):
     def _send_down(self, departure: Departure, parcel: Parcel) -> None:
         """The general way down: serialise a value; it becomes WARM, or goes into ``parcel`` for the disk."""
         try:
-            parts, itemsizes = dumps(departure.value, departure.flags, objects=self.objects)
+            parts, itemsizes = self._dumps(departure.value, departure.flags)
         except (MemoryError, OSError) as error:
             departure.hold()
             self._note("serialising failed", error)
@@ -271,6 +280,14 @@ class Tiers(Passage):
 
     # up -------------------------------------------------------------------------------------------------------------
 
+    def _dumps(self, value: Any, flags: int) -> tuple[Sequence[Any], Sequence[int]]:
+        """The parts and item sizes of a value that leaves RAM the general way."""
+        return dumps(value, flags, objects=self.objects)
+
+    def _warm_up(self, cell: "Cell", origin: tuple[Any, ...], frame: bytes) -> bool:
+        """A frame that was read from disk becomes WARM; False if its entry has moved."""
+        return self.ledger.warm_up(cell, origin, frame)
+
     def prefetch(self, core: "DictCore[Any, Any]", keys: Sequence[object]) -> int:
         """Bring the cold frames of ``keys`` into RAM, in the order they lie on disk; returns how many."""
         origins = []
@@ -291,7 +308,7 @@ class Tiers(Passage):
                 break
             try:
                 frame = self.fetch(cell, origin)
-                moved += frame is not None and self.ledger.warm_up(cell, origin, frame)
+                moved += frame is not None and self._warm_up(cell, origin, frame)
             finally:
                 self.drop_ticket(cell)
             if self.ledger.excess_bytes() > 0:
@@ -322,8 +339,8 @@ class Tiers(Passage):
 
     @property
     def wants_compaction(self) -> bool:
-        """Is more of the disk dead than live, in whole segments?"""
-        return self.store.dead_bytes > self.store.live_bytes and bool(self.store.victims())
+        """Is much of the disk dead, and half of some segment?"""
+        return self.store.dead_bytes > COMPACT_FROM_SHARE * self.store.live_bytes and bool(self.store.victims())
 
     def work(self, core: "DictCore[Any, Any]") -> None:
         """One turn of the background writer: write frames ahead of need, train a dictionary, compact."""

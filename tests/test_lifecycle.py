@@ -168,6 +168,8 @@ USES: dict[str, Callable[[Any], Any]] = {
     "aget": lambda d: asyncio.run(d.aget("a")),
     "on_move": lambda d: d.on_move(print),
     "sync": lambda d: d.sync(),
+    "transaction": lambda d: d.transaction(),
+    "snapshot": lambda d: d.snapshot("/nowhere"),
     "memory_limit": lambda d: d.memory_limit,
     "memory_limit =": lambda d: setattr(d, "memory_limit", 1),
     "with": lambda d: d.__enter__(),

@@ -1,0 +1,349 @@
+"""What a durable dict remembers of its writes until they are committed, and where the committed value of each live entry lies.
+
+Nouns: a *commit* writes what changed as one batch of the log; an entry is *dirty* from a write until its commit, *edited* when its
+value was found changed in place, *clean* when the log has what the dict has; a *parked* frame was moved to disk before its commit.
+
+    cell COLD or BACKED, clean     no JournalEntry: its place is the committed one
+    every other cell               entries[address of the cell] -> JournalEntry -> committed place, digest
+    removed since the last commit  a JournalEntry without a cell, in dirty alone
+
+Invariants:
+  1. The log's live frames are those at the places of clean COLD and BACKED cells, of JournalEntries, and in `parked`.
+  2. Every dirty or edited entry that is in the dict is in `entries`.
+  3. The order of `dirty` is the order of the first writes, so a commit keeps the dict's order.
+
+Threads: the GIL; every method here changes its tables in one piece. Cost: noting a write is two dict operations.
+"""
+cimport cython
+from cpython.dict cimport PyDict_Contains, PyDict_SetItem
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport PyObject
+
+from c_cell cimport *
+from c_closure cimport *
+from spectral_alloc._cell cimport Backed, Cell
+from spectral_alloc._ledger cimport Ledger
+from spectral_alloc._thermal cimport DictCore
+
+from spectral_alloc import _closure
+
+cdef extern from "dict_core.h":
+    object sa_dict_pop_or_none(object mapping, object key)
+    int sa_is_container(object value) noexcept
+
+cdef extern from "Python.h":
+    PyObject *PyDict_SetDefault(object mapping, object key, object value) except NULL
+
+cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closure._C_API, SA_CLOSURE_CAPSULE)
+
+#: The key of an entry that was read but not written.
+UNKNOWN = object()
+
+
+# Not tracked by the garbage collector: like the cell it belongs to, it is as alive as its dict.
+@cython.final
+@cython.no_gc
+cdef class JournalEntry:
+    """What the journal knows about one entry."""
+
+
+cdef size_t address_of(Cell cell) noexcept:
+    return <size_t><PyObject *>cell
+
+
+cdef class JournalCore:
+    """The compiled part of Journal (journal.py): hears of every write."""
+
+    def __cinit__(self, *args, **named):
+        self.entries, self.dirty, self.edited, self.parked, self.doomed = {}, {}, {}, {}, {}
+
+    def _serve(self, Ledger ledger not None):
+        """Set the ledger whose cells this journal follows."""
+        self.ledger = ledger
+
+    # what a write means ---------------------------------------------------------------------------------------------
+
+    cdef int admit(self, key) except -1:
+        """Before a write changes anything: raise if it cannot be made durable, and keep what a transaction may undo."""
+        if self.is_readonly:
+            self.refuse()
+        if type(key) is not str and type(key) is not int and type(key) is not bytes:
+            self.check_key(key)
+        if self.is_strict or self.undo is not None:
+            self.remember(key)
+        return 0
+
+    cdef JournalEntry make_entry(self, key, Cell cell):
+        cdef JournalEntry entry = JournalEntry.__new__(JournalEntry)
+        entry.key, entry.cell = key, cell
+        if cell.core.state == SA_COLD:
+            entry.place, entry.frame_bytes = <unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes
+        elif cell.core.state == SA_BACKED:
+            entry.place = (<Backed>cell.core.payload).place
+            entry.frame_bytes = (<Backed>cell.core.payload).frame_bytes
+        self.entries[address_of(cell)] = entry
+        return entry
+
+    cdef int note_new(self, key, Cell cell) except -1:
+        """A cell entered the dict; what was known of a dropped cell at the same address means nothing any more."""
+        self.dirty[self.make_entry(key, cell)] = None
+        return 0
+
+    cdef int note(self, key, Cell cell) except -1:
+        """The value of a cell is about to be replaced."""
+        cdef JournalEntry entry = self.entries.get(address_of(cell))
+        if entry is None:
+            entry = self.make_entry(key, cell)
+        elif entry.key is UNKNOWN:
+            entry.key = key
+        self.dirty[entry] = None
+        return 0
+
+    cdef int note_removed(self, key, Cell cell) except -1:
+        """A cell is about to be forgotten."""
+        cdef JournalEntry entry = self.entries.get(address_of(cell))
+        if entry is None:
+            entry = self.make_entry(key, cell)
+        elif entry.key is UNKNOWN:
+            entry.key = key
+        del self.entries[address_of(cell)]
+        self.edited.pop(entry, None)
+        entry.cell = None
+        if entry.frame_bytes:
+            self.doomed[entry.place] = entry
+        if entry.frame_bytes or entry.in_flight:
+            self.dirty[entry] = None
+        else:
+            self.dirty.pop(entry, None)
+        return 0
+
+    # the writes of the dict -----------------------------------------------------------------------------------------
+
+    def store(self, DictCore core not None, key, value):
+        """What DictCore.store does, noted: one look-up, and no foreign code between it and the note."""
+        cdef Cell spare
+        cdef PyObject *found
+        cdef object dropped = None
+        self.admit(key)
+        spare = Cell.__new__(Cell)
+        found = PyDict_SetDefault(core, key, spare)
+        if found != <PyObject *>spare and type(<object>found) is Cell:
+            core.holds_containers |= sa_is_container(value)
+            self.note(key, <Cell>found)
+            dropped = self.ledger.replace(<Cell>found, value)
+        else:
+            if found != <PyObject *>spare:
+                PyDict_SetItem(core, key, spare)
+            core.holds_containers |= sa_is_container(key) | sa_is_container(value)
+            self.ledger.enter(spare, value, closure_api.size_key(<PyObject *>key))
+            self.note_new(key, spare)
+            if self.ledger.entry_count >= core.table_check:
+                core.weigh_table()
+        self.after(core)
+        return 0
+
+    cdef int after(self, DictCore core) except -1:
+        """What every write ends with."""
+        core.write_countdown -= 1
+        if core.write_countdown <= 0:
+            core.write_tick_slow()
+        if self.ledger.budget_.excess(0) > 0:
+            core.relieve_slow()
+        if self.is_eager:
+            self.wrote()
+        return 0
+
+    def setdefault(self, DictCore core not None, key, default):
+        """What DictCore.setdefault does."""
+        value = core._peek(key, UNKNOWN)
+        if value is not UNKNOWN:
+            return core[key]
+        self.store(core, key, default)
+        return default
+
+    def delete(self, DictCore core not None, key):
+        """What DictCore.__delitem__ does."""
+        cdef object dropped
+        self.admit(key)
+        dropped = sa_dict_pop_or_none(core, key)
+        if dropped is None:
+            raise KeyError(key)
+        if type(dropped) is Cell:
+            self.note_removed(key, <Cell>dropped)
+            self.ledger.forget(<Cell>dropped, closure_api.size_key(<PyObject *>key))
+        self.after(core)
+
+    def take(self, DictCore core not None, key, missing):
+        """What DictCore.take does: remove a key and return its value."""
+        cdef object taken, value
+        if not PyDict_Contains(core, key):
+            return missing
+        self.admit(key)
+        core.removing += 1
+        try:
+            taken = sa_dict_pop_or_none(core, key)
+            if taken is None:
+                return missing
+            if type(taken) is not Cell:
+                return taken
+            self.note_removed(key, <Cell>taken)
+            try:
+                value = core.peek(key, taken)
+            finally:
+                self.ledger.forget(<Cell>taken, closure_api.size_key(<PyObject *>key))
+        finally:
+            core.removing -= 1
+        self.after(core)
+        return value
+
+    def clear(self, DictCore core not None):
+        """What DictCore.clear does."""
+        self.admit_clear()
+        eager, self.is_eager = self.is_eager, False
+        try:
+            for key in list(core):
+                dropped = sa_dict_pop_or_none(core, key)
+                if type(dropped) is Cell:
+                    self.note_removed(key, <Cell>dropped)
+                    self.ledger.forget(<Cell>dropped, closure_api.size_key(<PyObject *>key))
+        finally:
+            self.is_eager = eager
+        core.weigh_table()
+        self.after(core)
+
+    # what the tiers report ------------------------------------------------------------------------------------------
+
+    def entry_of(self, Cell cell not None):
+        """The JournalEntry of a cell, or None."""
+        return self.entries.get(address_of(cell))
+
+    def adopt(self, Cell cell not None, tuple origin not None, bytes digest):
+        """A committed frame is about to be read into RAM: keep its place. Nothing happens if the cell has moved on."""
+        cdef JournalEntry entry
+        if cell.core.state != SA_COLD or <unsigned long long><size_t>cell.core.payload != origin[1]:
+            return
+        if origin[1] in self.doomed:
+            return  # taken out of the dict, and read for whoever took it
+        entry = self.entries.get(address_of(cell))
+        if entry is None:
+            entry = self.make_entry(UNKNOWN, cell)
+            entry.digest = digest
+            entry.flat = cell.core.flat
+
+    def let_go(self, Cell cell not None):
+        """Forget the entry of a cell that is on disk and clean: the cell says all that is known."""
+        cdef JournalEntry entry = self.entries.get(address_of(cell))
+        if entry is None or entry in self.dirty or entry in self.edited or entry.in_flight:
+            return
+        if cell.core.state == SA_COLD and entry.frame_bytes:
+            # Compaction may have moved the frame while the cell was on its way here.
+            cell.core.payload = <void *><size_t>entry.place
+            del self.entries[address_of(cell)]
+
+    def is_clean(self, JournalEntry entry not None):
+        """Has the log what the dict has, as far as writes and known edits go?"""
+        return entry.frame_bytes != 0 and not entry.in_flight and entry not in self.dirty and entry not in self.edited
+
+    # what compaction asks -------------------------------------------------------------------------------------------
+
+    cdef JournalEntry owner(self, Cell cell, unsigned long long place):
+        """The JournalEntry whose committed record is at `place`: that of a cell, or of a removed entry."""
+        cdef JournalEntry entry = self.doomed.get(place)
+        if entry is None and cell is not None:
+            entry = self.entries.get(address_of(cell))
+        return entry if entry is not None and entry.frame_bytes and entry.place == place else None
+
+    def owns(self, Cell cell, unsigned long long place):
+        """Does a cell, its JournalEntry or a removed entry refer to a place?"""
+        if self.owner(cell, place) is not None:
+            return True
+        at = None if cell is None else self.ledger.place_of(cell)
+        return at is not None and at[0] == place
+
+    def relocate(self, Cell cell, unsigned long long place, unsigned long long new_place):
+        """Compaction copied a record: whoever refers to it refers to the copy now. False if nobody does any more."""
+        cdef JournalEntry entry = self.owner(cell, place)
+        cdef bint is_moved = entry is not None
+        if entry is not None:
+            entry.place = new_place
+            if self.doomed.pop(place, None) is not None:
+                self.doomed[new_place] = entry
+        if cell is not None and self.ledger.relocate(cell, place, new_place):
+            is_moved = True
+        return is_moved
+
+    # commits ----------------------------------------------------------------------------------------------------------
+
+    def gather(self, bint with_edited):
+        """Take the dirty entries, and the edited ones if asked, as they are at this moment.
+
+        Returns a list of (entry, "gone" | "live" | "warm" | "parked", value or frame or (place, bytes)).
+        """
+        cdef JournalEntry entry
+        cdef list found = []
+        cdef dict taken = self.dirty
+        if with_edited:
+            taken.update(self.edited)
+            self.edited = {}
+        self.dirty = {}
+        for entry in taken:
+            entry.in_flight = True
+            if entry.cell is None:
+                found.append((entry, "gone", None))
+            elif entry.cell.core.state == SA_WARM:
+                found.append((entry, "warm", <object>entry.cell.core.payload))
+            elif entry.cell.core.state == SA_COLD:
+                found.append((entry, "parked", (<unsigned long long><size_t>entry.cell.core.payload,
+                                                entry.cell.core.frame_bytes)))
+            elif entry.cell.core.state == SA_DETACHED:
+                found.append((entry, "gone", None))  # dropped behind our back
+            else:
+                found.append((entry, "live", self.ledger.live(entry.cell)))
+        return found
+
+    def give_back(self, list entries not None):
+        """A commit failed: these entries are dirty as before it."""
+        cdef JournalEntry entry
+        cdef dict dirty = {}
+        for entry in entries:
+            entry.in_flight = False
+            if entry.cell is not None or entry.frame_bytes:
+                dirty[entry] = None
+        dirty.update(self.dirty)
+        self.dirty = dirty
+
+    def committed(self, JournalEntry entry not None, unsigned long long place, unsigned long long frame_bytes, bytes digest,
+                  bint flat, unsigned long long parked):
+        """A record of an entry is in the log: it is clean unless it was written again meanwhile.
+
+        ``parked`` is the place of the parked frame that was written, or 0. Returns (place, bytes) of what is dead now, or None.
+        """
+        dead = (entry.place, entry.frame_bytes) if entry.frame_bytes else None
+        if self.doomed.pop(entry.place, None) is not None or entry.cell is None:
+            self.doomed[place] = entry  # removed while its value was written
+        entry.place, entry.frame_bytes, entry.digest, entry.flat = place, frame_bytes, digest, flat
+        entry.in_flight = False
+        if entry.cell is not None and parked and self.ledger.relocate(entry.cell, parked, place):
+            entry.cell.core.flat = flat
+            self.let_go(entry.cell)
+        return dead
+
+    def removal_committed(self, JournalEntry entry not None):
+        """A tombstone is in the log; returns (place, bytes) of what is dead now, or None."""
+        dead = (entry.place, entry.frame_bytes) if entry.frame_bytes else None
+        self.doomed.pop(entry.place, None)
+        entry.frame_bytes = 0
+        entry.in_flight = False
+        self.dirty.pop(entry, None)
+        return dead
+
+    def unchanged(self, JournalEntry entry not None):
+        """The value turned out to be the committed one."""
+        entry.in_flight = False
+
+    def comparable(self):
+        """(entry, live value) of each clean entry whose value may have been edited in place."""
+        cdef JournalEntry entry
+        return [(entry, self.ledger.live(entry.cell)) for entry in list(self.entries.values())
+                if not entry.flat and entry.cell is not None and entry.cell.core.state <= SA_DEPARTING
+                and entry.frame_bytes and not entry.in_flight and entry not in self.dirty and entry not in self.edited]

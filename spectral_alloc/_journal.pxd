@@ -1,0 +1,35 @@
+# The C side of _journal.pyx, for _restore.pyx.
+from spectral_alloc._cell cimport Cell
+from spectral_alloc._ledger cimport Ledger
+from spectral_alloc._thermal cimport DictCore
+
+
+cdef class JournalEntry:
+    cdef public object key           # UNKNOWN until a write names it
+    cdef readonly Cell cell          # None when the entry was removed from its dict
+    cdef public unsigned long long place, frame_bytes    # of the committed record; 0 bytes: there is none
+    cdef public unsigned long long birth                 # 0: not known
+    cdef public object digest        # of the serialised value as committed; None: not known
+    cdef public bint flat            # deeply immutable: never compared
+    cdef public bint in_flight       # a commit is writing it
+
+
+cdef class JournalCore:
+    cdef Ledger ledger
+    cdef readonly dict entries       # address of a cell -> its JournalEntry
+    cdef public dict dirty           # JournalEntry -> None: written since the last commit, oldest first
+    cdef public dict edited          # JournalEntry -> None: found changed in place, not committed yet
+    cdef readonly dict doomed        # committed place -> JournalEntry that was removed since
+    cdef readonly dict parked        # place -> bytes: frames on disk that are not committed
+    cdef public bint is_eager        # wrote() wants to hear of every write
+    cdef public bint is_strict       # remember() wants to hear of every write before it
+    cdef public bint is_readonly
+    cdef public dict undo            # key -> value before the transaction, or None outside of one
+
+    cdef int admit(self, key) except -1
+    cdef int note_new(self, key, Cell cell) except -1
+    cdef int note(self, key, Cell cell) except -1
+    cdef int note_removed(self, key, Cell cell) except -1
+    cdef int after(self, DictCore core) except -1
+    cdef JournalEntry owner(self, Cell cell, unsigned long long place)
+    cdef JournalEntry make_entry(self, key, Cell cell)

@@ -1,0 +1,48 @@
+# The C side of _log.pyx.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from c_log_record cimport sa_log_record
+
+
+cdef struct Slot:
+    uint64_t place
+    uint64_t birth
+    uint64_t frame_bytes         # 0: the key is gone
+    Py_ssize_t number            # of its key
+    uint8_t flags
+
+
+cdef class Walk:
+    cdef readonly str status
+    cdef readonly list damaged
+    cdef readonly size_t at
+    cdef readonly uint64_t needed
+    cdef readonly uint64_t last_sequence
+    cdef readonly uint64_t claimed   # offset up to which the records say that an fsync had covered everything
+    cdef readonly Py_ssize_t count
+    cdef uint8_t *out
+    cdef size_t used
+    cdef size_t room
+
+    cdef int emit(self, const sa_log_record *record, const uint8_t *key) except -1
+
+
+cdef class LogIndex:
+    cdef object decode_key
+    cdef dict numbers            # key -> number of its slot
+    cdef readonly list keys
+    cdef readonly dict tombstone_bytes   # segment -> bytes of tombstones in it
+    cdef readonly dict held_bytes        # segment -> bytes of heads and frames in it
+    cdef uint64_t fed_bytes
+    cdef readonly list dictionaries      # (place, frame bytes, id)
+    cdef Slot *slots
+    cdef Py_ssize_t count
+    cdef Py_ssize_t room
+    cdef bint sorted
+    cdef uint64_t last_birth
+
+    cdef object key_of(self, const uint8_t *key, uint32_t key_bytes)
+    cdef size_t apply(self, const uint8_t *hint, uint64_t segment) except 0
+    cdef int put(self, key, uint64_t place, uint64_t birth, uint64_t frame_bytes, uint8_t flags) except -1
+    cdef Py_ssize_t position_of(self, Py_ssize_t number) noexcept
+    cdef void sort(self) noexcept

@@ -1,0 +1,6 @@
+from typing import Any
+
+SAFE_MAGIC: int
+
+def encode(value: object) -> bytes: ...
+def decode(data: bytes) -> Any: ...

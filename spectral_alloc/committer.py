@@ -1,0 +1,73 @@
+"""The committer: one daemon thread a process that settles journals of durability="interval" when they are due."""
+
+import threading
+import time
+import weakref
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from spectral_alloc.errors import ClosedError
+
+__all__ = ["Committer", "committer"]
+
+IDLE_SECONDS = 5.0
+
+
+class Settling(Protocol):
+    """What the committer needs of a journal."""
+
+    def settle(self) -> None:
+        """Make durable what was written."""
+
+
+class Committer:
+    """Calls ``journal.settle()`` at the time that was asked for.
+
+    Journals are held weakly. An error is reported like one of a thread, and the next write submits the journal again.
+    Threads: submit from any; the thread starts with the first journal and ends after a few idle seconds.
+    """
+
+    def __init__(self) -> None:
+        # A SimpleQueue may be used from finalisers, in the middle of its own methods.
+        self._queue: SimpleQueue[tuple[float, weakref.ref[Settling]]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, journal: "weakref.ref[Settling]", due_seconds: float) -> None:
+        """Ask for a journal to be settled at a time of the monotonic clock."""
+        self._queue.put((due_seconds, journal))
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="spectral_alloc committer", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while self._thread is threading.current_thread():
+            try:
+                due_seconds, reference = self._queue.get(timeout=IDLE_SECONDS)
+            except Empty:
+                self._thread = None
+                if self._queue.empty():
+                    return
+                self._thread = threading.current_thread()
+                continue
+            # In the order of submission, which is that of the due times while all intervals are alike.
+            time.sleep(max(0.0, due_seconds - time.monotonic()))
+            self._settle(reference)
+
+    def _settle(self, reference: "weakref.ref[Settling]") -> None:
+        journal = reference()
+        if journal is None:
+            return
+        try:
+            journal.settle()
+        except ClosedError:
+            pass
+        except Exception as error:  # one failing dict must not end the others' durability
+            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
+
+    def after_fork_in_child(self) -> None:
+        """The thread did not come along."""
+        self._queue, self._thread = SimpleQueue(), None
+
+
+committer = Committer()

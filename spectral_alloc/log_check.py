@@ -1,0 +1,220 @@
+"""verify(path) and repair(path): what is damaged in a durable dict, and how to go on with all that is not.
+
+Both look at every byte and unpickle nothing, so they need no trust. ``verify`` changes nothing and may run beside a
+writer; ``repair`` needs the lock. It copies what is undamaged out of damaged segments and renames those to
+``damaged-...``.
+"""
+
+import os
+from dataclasses import dataclass
+
+from spectral_alloc import _log
+from spectral_alloc.durable import DurableSettings, open_log
+from spectral_alloc.errors import CorruptFrameError, CorruptLogError
+from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
+from spectral_alloc.frame import FrameCodec
+from spectral_alloc.log import Log, Record, log_name
+from spectral_alloc.log_format import decode_key, encode_key
+from spectral_alloc.log_recovery import Damage, Recovery, hints_of
+from spectral_alloc.log_segment import LogSegment
+from spectral_alloc.segments import OFFSET_BITS, OFFSET_MASK
+
+__all__ = ["CheckReport", "repair", "verify"]
+
+HINT_HEAD_BYTES = 28
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What verify or repair found.
+
+    Attributes: ``entries`` (keys whose values are whole), ``damage`` (tuple of Damage), ``torn_bytes`` (at the end of
+    the log, written but never finished: no damage), ``segments``.
+    """
+
+    entries: int
+    damage: tuple[Damage, ...]
+    torn_bytes: int
+    segments: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Is there no damage?"""
+        return not self.damage
+
+    def __str__(self) -> str:
+        lines = [f"{self.entries} entries in {self.segments} segments, {len(self.damage)} damaged places"]
+        lines += [f"  {damage}" for damage in self.damage]
+        if self.torn_bytes:
+            lines.append(f"  {self.torn_bytes} bytes at the end were never finished: no damage")
+        return "\n".join(lines)
+
+
+class OpaqueKey(bytes):
+    """The bytes of a key that only unpickling would give back."""
+
+
+def readable_key(data: bytes) -> object:
+    """The key of such bytes, or an OpaqueKey."""
+    try:
+        return decode_key(data)
+    except KeyError:
+        return OpaqueKey(data)
+
+
+def verify(
+    path: "str | os.PathLike[str]", *, key: bytes | str | None = None, file_system: FileSystem = REAL_FILE_SYSTEM
+) -> CheckReport:
+    """Read every byte of a durable dict and return what is damaged.
+
+    Parameters: path, key (of a dict that has one), file_system (for tests). Raises FileNotFoundError, PermissionError,
+    UntrustedError for a wrong key, CorruptLogError where nothing can be read at all.
+    Cost: one pass over the files. Threads: any; a writer may be at work.
+
+    >>> import tempfile; from spectral_alloc import ThermalDict
+    >>> with tempfile.TemporaryDirectory() as t:
+    ...     with ThermalDict.open(t + "/d") as d: d["a"] = 1
+    ...     print(verify(t + "/d"))
+    1 entries in 1 segments, 0 damaged places
+    """
+    settings = DurableSettings(os.path.abspath(os.fspath(path)), key=key, is_readonly=True)
+    found, _ = open_log(settings, None, file_system, decode_key=readable_key, is_checking=True)
+    name_damage(found)
+    report = made_report(found)
+    found.log.abandon()
+    return report
+
+
+def repair(
+    path: "str | os.PathLike[str]", *, key: bytes | str | None = None, file_system: FileSystem = REAL_FILE_SYSTEM
+) -> CheckReport:
+    """Make a damaged durable dict usable again without what is damaged; returns what that was.
+
+    A key whose last value is damaged is gone. Where not even the key can be told, and no hint file tells it, an older
+    value of that key may come back; the report names the place. Raises as ``verify`` does, and LockedError.
+
+    >>> import tempfile; from spectral_alloc import ThermalDict
+    >>> with tempfile.TemporaryDirectory() as t:
+    ...     with ThermalDict.open(t + "/d") as d: d["a"] = 1
+    ...     repair(t + "/d").is_whole
+    True
+    """
+    settings = DurableSettings(os.path.abspath(os.fspath(path)), key=key)
+    how = {"is_checking": True, "is_repairing": True}
+    found, lock = open_log(settings, None, file_system, decode_key=readable_key, **how)
+    try:
+        name_damage(found)
+        report = made_report(found)
+        if found.damage:
+            rewrite(found)
+        found.log.close()
+        return report
+    finally:
+        found.log.abandon()
+        del lock
+
+
+def name_damage(found: Recovery) -> None:
+    """Find the keys of damaged records in hint files, check every frame, and drop what is damaged from the index."""
+    codec = FrameCodec()
+    named: list[Damage] = []
+    for damage in found.damage:
+        key, place = damage.key, place_of(damage)
+        if key is None:
+            key = key_in_hints(found.log, damage)
+        if key is not None:
+            at = found.index.place_of(key)
+            if at is None or at <= place:
+                found.index.forget(key)
+        named.append(Damage(damage.file, damage.offset, damage.length, key, damage.what))
+    for key, place, frame_bytes, _, _ in found.index.entries():
+        try:
+            codec.decode(found.log.read(place, frame_bytes))
+        except (CorruptFrameError, EOFError) as error:
+            segment = found.log._segments[place >> OFFSET_BITS]
+            assert isinstance(segment, LogSegment)
+            segment.is_damaged = True
+            named.append(Damage(log_name(segment.number), place & OFFSET_MASK, frame_bytes, key, str(error)))
+            found.index.forget(key)
+    found.damage = named
+
+
+def place_of(damage: Damage) -> int:
+    """The place of a damaged record."""
+    return int(damage.file.removeprefix("log-"), 16) << OFFSET_BITS | damage.offset
+
+
+def key_in_hints(log: Log, damage: Damage) -> object:
+    """The key of the record at a damaged place, if the segment's hint file is whole."""
+    segment = log._segments.get(place_of(damage) >> OFFSET_BITS)
+    if not isinstance(segment, LogSegment):
+        return None
+    hints = hints_of(log, segment)
+    at = 0
+    while hints is not None and at < len(hints):
+        length = int.from_bytes(hints[at + 24 : at + HINT_HEAD_BYTES], "little")
+        offset = int.from_bytes(hints[at : at + 8], "little") >> 16
+        if offset == damage.offset:
+            data = hints[at + HINT_HEAD_BYTES : at + HINT_HEAD_BYTES + length]
+            return readable_key(data) if data else None
+        at += HINT_HEAD_BYTES + length
+    return None
+
+
+def made_report(found: Recovery) -> CheckReport:
+    """The report about what was found."""
+    return CheckReport(len(found.index.entries()), tuple(found.damage), found.torn_bytes, len(found.log._segments))
+
+
+def rewrite(found: Recovery) -> None:
+    """Copy what is live and whole out of damaged segments, and put those aside."""
+    log = found.log
+    damaged = [segment for segment in log.log_segments if segment.is_damaged]
+    numbers = {segment.number for segment in damaged}
+    # In the order of the keys, since a birth that was damaged cannot be told from one that was not.
+    for _, place, _, birth, flags in found.index.entries():
+        if place >> OFFSET_BITS in numbers:
+            copy_record(log, place, birth, flags)
+    for segment in damaged:
+        copy_tombstones(log, segment, found)
+    for damage in found.damage:
+        if damage.key is not None and found.index.place_of(damage.key) is None:
+            # An older value in another segment must not come back.
+            data = bytes(damage.key) if isinstance(damage.key, OpaqueKey) else encode_key(damage.key)[0]
+            log.commit([Record(_log.TOMBSTONE, data, b"", _log.MOVED)], moving=True, batch=False)
+    if log._active is not None:
+        log.sync()
+    file_system = log._file_system
+    for segment in damaged:
+        assert segment.path is not None
+        file_system.rename(segment.path, os.path.join(log.directory, f"damaged-{segment.number:06x}"))
+        log._segments.pop(segment.number)
+    file_system.sync_directory(log.directory)
+
+
+def copy_record(log: Log, place: int, birth: int, flags: int) -> None:
+    """Write a record again at the end of the log."""
+    segment = log._segments[place >> OFFSET_BITS]
+    assert isinstance(segment, LogSegment)
+    _, frame, key, _ = log._read_parts(segment, place & OFFSET_MASK)
+    log.commit([Record(_log.PUT, key, frame, flags & ~_log.CONTINUES | _log.MOVED, birth)], moving=True, batch=False)
+
+
+def copy_tombstones(log: Log, segment: LogSegment, found: Recovery) -> None:
+    """Write the tombstones of a damaged segment again, for keys that have no newer value."""
+    hints = b"".join(segment.hints)
+    at = 0
+    while at < len(hints):
+        length = int.from_bytes(hints[at + 24 : at + HINT_HEAD_BYTES], "little")
+        data = hints[at + HINT_HEAD_BYTES : at + HINT_HEAD_BYTES + length]
+        kind = hints[at + 1]
+        if kind == _log.TOMBSTONE and found.index.place_of(readable_key(data)) is None:
+            log.commit([Record(_log.TOMBSTONE, data, b"", _log.MOVED)], moving=True, batch=False)
+        at += HINT_HEAD_BYTES + length
+    for place, frame_bytes, birth in found.index.dictionaries:
+        if place >> OFFSET_BITS == segment.number:
+            try:
+                frame = log.read(place, frame_bytes)
+            except (CorruptFrameError, CorruptLogError):
+                continue
+            log.commit([Record(_log.DICTIONARY, b"", frame, _log.MOVED, birth)], moving=True, batch=False)
