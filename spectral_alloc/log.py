@@ -97,7 +97,7 @@ class Log(Segments):
         #: Sequence of the last record that was written, and of the last that is settled.
         self.sequence = 0
         self.settled_sequence = 0
-        self._sync_lock = threading.Lock()
+        self._sync_lock = threading.RLock()
         self.sync_count = 0
         self.hint_failure_count = 0
 
@@ -186,6 +186,8 @@ class Log(Segments):
         threads that wait for the same.
         """
         wanted = self.sequence
+        if self._sync_lock._is_owned():  # type: ignore[attr-defined]  # as in _enter
+            raise OSError(errno.EDEADLK, "the log is synced from inside one of its own syncs")
         with self._sync_lock:
             if self.settled_sequence >= wanted and not self.suspects:
                 return
@@ -351,7 +353,7 @@ class Log(Segments):
         """In the child of a fork the log can only be read: it belongs to the parent."""
         if os.getpid() == self._process_id:
             return
-        self._lock, self._sync_lock = threading.RLock(), threading.Lock()
+        self._lock, self._sync_lock = threading.RLock(), threading.RLock()
         self._process_id = os.getpid()
         self.is_readonly = True
         self._active = None

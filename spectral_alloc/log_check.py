@@ -14,14 +14,13 @@ from spectral_alloc.errors import CorruptFrameError, CorruptLogError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.log import Log, Record, log_name
+from spectral_alloc.log_compaction import hints_in
 from spectral_alloc.log_format import decode_key, encode_key
 from spectral_alloc.log_recovery import Damage, Recovery, hints_of
 from spectral_alloc.log_segment import LogSegment
 from spectral_alloc.segments import OFFSET_BITS, OFFSET_MASK
 
 __all__ = ["CheckReport", "repair", "verify"]
-
-HINT_HEAD_BYTES = 28
 
 
 @dataclass(frozen=True)
@@ -149,15 +148,9 @@ def key_in_hints(log: Log, damage: Damage) -> object:
     segment = log._segments.get(place_of(damage) >> OFFSET_BITS)
     if not isinstance(segment, LogSegment):
         return None
-    hints = hints_of(log, segment)
-    at = 0
-    while hints is not None and at < len(hints):
-        length = int.from_bytes(hints[at + 24 : at + HINT_HEAD_BYTES], "little")
-        offset = int.from_bytes(hints[at : at + 8], "little") >> 16
-        if offset == damage.offset:
-            data = hints[at + HINT_HEAD_BYTES : at + HINT_HEAD_BYTES + length]
-            return readable_key(data) if data else None
-        at += HINT_HEAD_BYTES + length
+    for offset, _, _, _, _, data in hints_in(hints_of(log, segment) or b""):
+        if offset == damage.offset and data:
+            return readable_key(data)
     return None
 
 
@@ -202,15 +195,9 @@ def copy_record(log: Log, place: int, birth: int, flags: int) -> None:
 
 def copy_tombstones(log: Log, segment: LogSegment, found: Recovery) -> None:
     """Write the tombstones of a damaged segment again, for keys that have no newer value."""
-    hints = b"".join(segment.hints)
-    at = 0
-    while at < len(hints):
-        length = int.from_bytes(hints[at + 24 : at + HINT_HEAD_BYTES], "little")
-        data = hints[at + HINT_HEAD_BYTES : at + HINT_HEAD_BYTES + length]
-        kind = hints[at + 1]
+    for _, kind, _, _, _, data in hints_in(b"".join(segment.hints)):
         if kind == _log.TOMBSTONE and found.index.place_of(readable_key(data)) is None:
             log.commit([Record(_log.TOMBSTONE, data, b"", _log.MOVED)], moving=True, batch=False)
-        at += HINT_HEAD_BYTES + length
     for place, frame_bytes, birth in found.index.dictionaries:
         if place >> OFFSET_BITS == segment.number:
             try:

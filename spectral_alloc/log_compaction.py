@@ -14,6 +14,8 @@ Cost: at half dead, one byte written for each byte freed, so the log writes at m
 (measured by ``Log.write_amplification``). The journal's lock is held for one piece of about 1 MiB at a time.
 """
 
+from collections.abc import Iterator
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from spectral_alloc import _log
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compact_segments", "compaction_victims"]
 
+HINT = Struct("<QQQI")
 PIECE_BYTES = 1 << 20
 COMPACT_FROM_SHARE = 0.6  # dead bytes by live bytes: begun before they are equal, since writing goes on meanwhile
 SMALL_SEGMENTS_MAX = 32  # each open and close leaves a small one
@@ -71,8 +74,10 @@ def compact_segments(core: "DictCore[Any, Any]", journal: "Journal", log: Log, v
             continue
         try:
             _empty(core, journal, log, segment)
-        except (CorruptFrameError, CorruptLogError):
+        except CorruptLogError:
             segment.is_damaged = True
+        if not log.suspects:
+            log.sync()
     log.sync()
 
 
@@ -90,6 +95,16 @@ def _empty(core: "DictCore[Any, Any]", journal: "Journal", log: Log, segment: Lo
         segment.dead_bytes, segment.dictionary_bytes, segment.tombstone_bytes = segment.held, 0, 0
 
 
+def hints_in(hints: bytes) -> Iterator[tuple[int, int, int, int, int, bytes]]:
+    """(offset, kind, flags, birth, frame bytes, key) of each hint."""
+    at = 0
+    while at < len(hints):
+        head, birth, frame_bytes, key_bytes = HINT.unpack_from(hints, at)
+        at += HINT.size
+        yield head >> 16, head >> 8 & 0xFF, head & 0xFF, birth, frame_bytes, hints[at : at + key_bytes]
+        at += key_bytes
+
+
 class _Mover:
     """Copies one segment, piece by piece."""
 
@@ -99,70 +114,48 @@ class _Mover:
         self.is_oldest = segment.number == min(log._segments)
 
     def piece(self, at: int) -> int:
-        """Copy about 1 MiB of records from offset ``at`` on; returns where the next piece begins."""
+        """Copy what is live in about 1 MiB from offset ``at`` on; returns where the next piece begins."""
+        log, segment = self.log, self.segment
+        walk = _log.Walk()
+        wanted = PIECE_BYTES
+        while not walk.count:
+            data = log._file_system.read_at(segment.fd, min(wanted, segment.end_bytes - at), at)
+            mac_bytes, check_mac = log.authenticator.mac_bytes, segment.mac_checker(log.authenticator)
+            walk = _log.walk(data, at, segment.end_bytes, segment.salt, mac_bytes, check_mac)
+            if walk.damaged or walk.status == "bad" or not (walk.count or walk.needed > len(data)):
+                raise CorruptLogError(f"{log_name(segment.number)} is damaged near offset {at + walk.at}")
+            wanted = max(wanted, walk.needed)
         records: list[Record] = []
         moved: list[tuple[int, Cell | None]] = []
-        copied_bytes = 0
-        while at < self.segment.end_bytes and copied_bytes < PIECE_BYTES:
-            offset = at
-            head = self.log._file_system.read_at(self.segment.fd, _log.HEAD_BYTES, offset)
-            mac_bytes = self.log.authenticator.mac_bytes
-            fields = _log.read_head(head, offset, self.segment.end_bytes, self.segment.salt, mac_bytes)
-            if fields is None:
-                raise CorruptLogError(f"{log_name(self.segment.number)} is damaged at offset {offset}")
-            at += fields[-1]
-            record = self._record(offset, fields)
-            if record is None:
-                continue
-            records.append(record)
-            copied_bytes += fields[-1]
-            place = self.segment.number << OFFSET_BITS | offset
-            moved.append((place, self.owners.get(place)))
-        places = self.log.commit(records, moving=True, batch=False) if records else []
+        for offset, kind, flags, birth, frame_bytes, key in hints_in(walk.hints):
+            place = segment.number << OFFSET_BITS | offset
+            if self._is_wanted(place, kind, key):
+                start = offset - at + _log.HEAD_BYTES
+                flags = flags & ~_log.CONTINUES | _log.MOVED
+                records.append(Record(kind, key, data[start : start + frame_bytes], flags, birth))
+                moved.append((place, self.owners.get(place)))
+        places = log.commit(records, moving=True, batch=False) if records else []
         for record, (old, cell), new in zip(records, moved, places, strict=True):
             self._relocate(record, cell, old, new)
-        return at
+        return at + walk.at
 
-    def _record(self, offset: int, fields: tuple[int, int, int, int, int, int, int]) -> Record | None:
-        """The copy of one record, None if it is of no use any more."""
-        _, birth, kind, flags, _, _, _ = fields
-        flags = flags & ~_log.CONTINUES | _log.MOVED
-        place = self.segment.number << OFFSET_BITS | offset
+    def _is_wanted(self, place: int, kind: int, key: bytes) -> bool:
+        """Is a record of use still?"""
         if kind == _log.TOMBSTONE:
-            return self._tombstone(offset, flags, birth, fields[5])
-        if kind != _log.DICTIONARY and not self.journal.owns(self.owners.get(place), place):
-            return None
-        self._check(offset, fields[-1])
-        _, frame, key, _ = self.log._read_parts(self.segment, offset)
-        return Record(kind, key, frame, flags, birth)
+            return not self.is_oldest and self._is_needed(key)
+        return kind == _log.DICTIONARY or self.journal.owns(self.owners.get(place), place)
 
-    def _check(self, offset: int, record_bytes: int) -> None:
-        """Raise CorruptLogError for a record whose copy would hide that it is damaged."""
-        log, segment = self.log, self.segment
-        data = log._file_system.read_at(segment.fd, record_bytes, offset)
-        end = offset + record_bytes
-        walk = _log.walk(
-            data, offset, end, segment.salt, log.authenticator.mac_bytes, segment.mac_checker(log.authenticator)
-        )
-        if walk.count != 1 or walk.damaged:
-            raise CorruptLogError(f"{log_name(segment.number)} is damaged at offset {offset}")
-
-    def _tombstone(self, offset: int, flags: int, birth: int, key_bytes: int) -> Record | None:
-        if self.is_oldest:
-            return None
-        self._check(offset, _log.record_bytes(0, key_bytes, self.log.authenticator.mac_bytes))
-        _, _, key, _ = self.log._read_parts(self.segment, offset)
+    def _is_needed(self, key: bytes) -> bool:
+        """Would what a tombstone deletes come back without it? Not where its key was put and committed again."""
         name: object = None
         try:
             name = self.journal.form.key_of(key)
             cell = self.core._find(name)
         except (KeyError, CorruptFrameError, UntrustedError):
-            if any(entry.key == name for entry in list(self.journal.doomed.values())):
-                return None  # put and committed again, and removed since: the next commit says so
-            return Record(_log.TOMBSTONE, key, b"", flags, birth)
+            # Put and committed again, and removed since: the next commit says so.
+            return all(entry.key != name for entry in list(self.journal.doomed.values()))
         entry = self.journal.entry_of(cell) if cell is not None else None
-        is_committed_again = cell is not None and (entry is None or entry.frame_bytes)
-        return None if is_committed_again else Record(_log.TOMBSTONE, key, b"", flags, birth)
+        return cell is None or (entry is not None and not entry.frame_bytes)
 
     def _relocate(self, record: Record, cell: "Cell | None", old: int, new: int) -> None:
         """Let the owner refer to the copy, unless it has gone elsewhere meanwhile: then the copy is dead at once."""
