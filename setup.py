@@ -6,6 +6,8 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures")]
+
 # module -> C files of cython_ext/core linked into it
 EXTENSIONS = {
     "_spectrum": ["spectrum.c"],
@@ -17,6 +19,9 @@ EXTENSIONS = {
     "_ledger": ["policy.c"],
     "_departure": ["policy.c"],
     "_census": ["policy.c"],
+    "_heap": [*HEAP, "spectrum.c"],
+    "_heap_census": [*HEAP],
+    "_heap_fork": [*HEAP],
     "_thermal": [],
     "_iteration": [],
 }

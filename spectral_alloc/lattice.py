@@ -1,13 +1,15 @@
 """The lattice: ideal classes of Q(sqrt(-1011)) as a rule for spreading blocks over twelve arenas.
 
 Words: a *form* (a, b, c) stands for ax^2 + bxy + cy^2 with discriminant b^2 - 4ac = -1011; forms that are equivalent
-under SL2(Z) make one *class*, and the twelve classes make a cyclic group under composition. The *generator* is the class
-of the prime form over 5, and a class is known by its *exponent* 0..11 of that. A *channel* is one of the first seven
-primes; successive blocks of a channel step through the arenas by the exponent of the channel's class, so they visit as many
-arenas as the class has order: 2 stays in one, 3 alternates two, 7 cycles three, 11 four, 13 six, 5 and 17 all twelve.
+under SL2(Z) make one *class*, and the twelve classes make a cyclic group under composition. The *generator* is the
+class of the prime form over 5, and a class is known by its *exponent* 0..11 of that. A *channel* is one of the first
+seven primes; successive blocks of a channel step through the arenas by the exponent of the channel's class, so they
+visit as many arenas as the class has order: 2 stays in one, 3 alternates two, 7 cycles three, 11 four, 13 six, 5 and
+17 all twelve.
 
-Everything below is derived from the discriminant when the module is imported; no table is typed in. The rule needs of number
-theory only that exponents modulo 12 have every order that divides 12: the field gives it a canonical, checkable choice.
+Everything below is derived from the discriminant when the module is imported; no table is typed in. The rule needs
+of number theory only that exponents modulo 12 have every order that divides 12: the field gives it a canonical,
+checkable choice.
 
 Threads: immutable. Cost: about a millisecond at import; a class of an exponent vector is seven multiplications.
 """

@@ -1,4 +1,4 @@
-"""The class group of Q(sqrt(-1011)): reduction, composition, homomorphism, orders, interleaving, and PARI as an oracle."""
+"""The class group of Q(sqrt(-1011)): reduction, composition, homomorphism, orders, interleaving; PARI as an oracle."""
 
 import itertools
 import random
@@ -74,7 +74,7 @@ def test_exponent_vectors_map_as_the_forms_compose(powers: dict[int, int]) -> No
 
 
 def test_a_product_of_forms_represents_products() -> None:
-    """Composition means what Gauss meant: numbers that two forms represent multiply to one that the product represents."""
+    """Composition means what Gauss meant: values of two forms multiply to a value of their product."""
     generator = random.Random(1)
     for one, two in itertools.product(FORMS, FORMS):
         x, y = generator.choice([(1, 0), (0, 1), (1, 1), (2, 1)]), generator.choice([(1, 0), (0, 1), (1, 1)])
@@ -134,7 +134,8 @@ def pari(expression: str) -> str:
         program = shutil.which("gp")
         if program is None:
             pytest.skip("neither cypari2 nor gp is installed")
-        done = subprocess.run([program, "-q", "-f"], input=expression + "\n", capture_output=True, text=True, check=True)
+        command = [program, "-q", "-f"]
+        done = subprocess.run(command, input=expression + "\n", capture_output=True, text=True, check=True)
         return done.stdout.strip()
     return str(cypari2.Pari()(expression))
 
