@@ -6,7 +6,7 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures")]
+HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures", "_fork")]
 
 # module -> C files of cython_ext/core linked into it
 EXTENSIONS = {
@@ -21,7 +21,6 @@ EXTENSIONS = {
     "_census": ["policy.c"],
     "_heap": [*HEAP, "spectrum.c"],
     "_heap_census": [*HEAP],
-    "_heap_fork": [*HEAP],
     "_thermal": [],
     "_iteration": [],
 }

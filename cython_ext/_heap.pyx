@@ -1,7 +1,8 @@
 """HeapCore: what of a SpectralMemory is one call into core/heap.c; and Pin, which keeps a block's bytes in place.
 
-Nouns: *address*, *block*, *arena*, *state* as in core/heap.h; a *Pin* exports one block's bytes as a buffer and holds them where
-they are until it is gone; *come back* is what a block does whose bytes are not in place (memory_tiers.py).
+Nouns: *address*, *block*, *arena*, *state* as in core/heap.h; a *Pin* exports one block's bytes as a buffer and
+holds them where they are until it is gone; *come back* is what a block does whose bytes are not in place
+(memory_tiers.py).
 
     HeapCore
       heap      sa_heap           twelve arenas
@@ -13,8 +14,8 @@ Invariants:
      allocate in between is charged at the next call.
   2. A Pin holds its HeapCore, so ranges are unmapped only when no buffer is left.
 
-Threads: any method from any thread; the heap locks one arena at a time, and copies of more than BULK_BYTES release the GIL.
-Cost: malloc, free and access are O(1): parsing the arguments costs more than the heap does.
+Threads: any method from any thread; the heap locks one arena at a time, and copies of more than BULK_BYTES release
+the GIL. Cost: malloc, free and access are O(1): parsing the arguments costs more than the heap does.
 """
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer, PyBUF_SIMPLE
@@ -30,12 +31,10 @@ from libc.stdlib cimport free as c_free, malloc as c_malloc
 from c_heap cimport *
 from c_spectrum cimport sa_spectrum, sa_spectrum_free, sa_spectrum_new, sa_spectrum_position
 from spectral_alloc._cell cimport Budget
-from spectral_alloc._heap_fork cimport Lockable
 from spectral_alloc.memory_api cimport spectral_memory_api, spectral_memory_block
 
-from spectral_alloc._heap_fork import keep_through_forks
 from spectral_alloc.errors import ClosedError
-from spectral_alloc.memory_errors import refuse, refuse_address, refuse_range, refuse_settings, refuse_size
+from spectral_alloc.memory_errors import refuse, refuse_address, refuse_more, refuse_range, refuse_settings, refuse_size
 
 BLOCK_BYTES_MAX = SA_BLOCK_BYTES_MAX
 HEAT_COUNT = SA_HEAT_COUNT
@@ -47,13 +46,10 @@ FILL_BY_SPACE = 256
 
 cdef enum:
     BULK_BYTES = 1 << 16
-    ADDRESSES_AT_ONCE = 512
-    AXIS_STORED = 1
-    AXIS_GROWN = 2
+    BEYOND_BYTES = 1 << 20  # and a quarter of the limit: so far views and tables may go beyond it
 
 cdef extern from "Python.h":
     unsigned long long_bits "PyLong_AsUnsignedLong"(object) noexcept
-
 ctypedef uint64_t (*malloc_type)(void *, uint64_t, uint32_t, unsigned, unsigned, unsigned, unsigned, int) noexcept nogil
 ctypedef int (*free_type)(void *, uint64_t, spectral_memory_block *) noexcept nogil
 ctypedef int (*access_type)(void *, uint64_t, uint32_t *) noexcept nogil
@@ -62,7 +58,6 @@ ctypedef int (*read_type)(void *, uint64_t, uint64_t, uint64_t, void *) noexcept
 ctypedef int (*write_type)(void *, uint64_t, uint64_t, uint64_t, const void *) noexcept nogil
 
 assert sizeof(spectral_memory_block) == sizeof(sa_block)
-
 # channel -> its number in an address, 255 for what is no channel
 cdef uint8_t channel_numbers[18]
 for _prime in range(18):
@@ -71,7 +66,7 @@ for _number, _prime in enumerate((2, 3, 5, 7, 11, 13, 17)):
     channel_numbers[_prime] = _number
 
 cdef uint64_t address_of(object address) except? 0:
-    """An address as C has it; what can be none is refused. A long has 64 bits here, and is converted faster than a long long."""
+    """An address as C has it; what can be none is refused. A long has 64 bits here, and converts faster than a long long."""
     try:
         return PyLong_AsUnsignedLong(address)
     except (OverflowError, TypeError):
@@ -100,7 +95,7 @@ cdef class Pin:
             sa_heap_unpin(&self.owner.heap, self.address)
 
 
-cdef class HeapCore(Lockable):
+cdef class HeapCore:
     """The compiled part of SpectralMemory; see there for what each method promises."""
 
     def _open(self, Budget budget, gammas, indices, steps, int start, residencies, defaults, double per_doubling):
@@ -124,8 +119,6 @@ cdef class HeapCore(Lockable):
         self.hot = residencies[SA_BYTES]
         self.budget_ = budget
         self.charge_all()
-        self.locked = &self.heap
-        keep_through_forks(self)
 
     def __dealloc__(self):
         if self.budget_ is not None:
@@ -145,6 +138,9 @@ cdef class HeapCore(Lockable):
     cdef double gamma_of(self, uint32_t zero) noexcept:
         """The frequency of a zero that is one of the first in order, as they are here."""
         return self.spectrum.bands[zero - 1]
+
+    def _relieve(self):
+        """Make room: SpectralMemory does, as it brings blocks back, reads and releases those that are away."""
 
     # budget -----------------------------------------------------------------------------------------------------------
 
@@ -208,13 +204,13 @@ cdef class HeapCore(Lockable):
             raise ClosedError("this SpectralMemory is closed; its blocks are gone")
         return 0
 
-    # life of a block ----------------------------------------------------------------------------------------------------
+    # life of a block ------------------------------------------------------------------------------------------------
 
-    def malloc(self, size, temperature=0, t_virtual=None, *, unsigned channel=5, unsigned axis=AXIS_STORED):
+    def malloc(self, size, temperature=0, t_virtual=None, *, unsigned channel=5, unsigned axis=1):
         """A new block of undefined bytes: its address, never 0. Class and errors: docs/spectral_memory.md. O(1)."""
         return self.allocate(size, temperature, t_virtual, channel, axis, False)
 
-    def calloc(self, size, temperature=0, t_virtual=None, *, unsigned channel=5, unsigned axis=AXIS_STORED):
+    def calloc(self, size, temperature=0, t_virtual=None, *, unsigned channel=5, unsigned axis=1):
         """A new block of zeros, which costs no memory before it is written if it is larger than 32 KiB. As malloc."""
         return self.allocate(size, temperature, t_virtual, channel, axis, True)
 
@@ -239,7 +235,7 @@ cdef class HeapCore(Lockable):
         self.raise_if_closed()
         bytes = self.size_of(size)
         hint = temperature
-        if not 0 <= hint <= 3 or channel > 17 or channel_numbers[channel] == 255 or not AXIS_STORED <= axis <= AXIS_GROWN:
+        if not 0 <= hint <= 3 or channel > 17 or channel_numbers[channel] == 255 or not 1 <= axis <= 2:
             refuse_settings(temperature, channel, axis)
         if t_virtual is None:
             zero = self.default_zero[hint]
@@ -255,6 +251,9 @@ cdef class HeapCore(Lockable):
         if address == 0:
             raise MemoryError(f"the system has no memory for a block of {bytes} bytes")
         self.settle(sa_address_class(address))
+        if self.budget_.excess(0) > (self.budget_.limit >> 2) + BEYOND_BYTES:
+            self.free(address)
+            refuse_more(bytes, self.budget_.limit, self.charged_bytes())
         return address
 
     def free(self, address):
@@ -395,7 +394,7 @@ Count an access, bring the block back if it has earned that, and return its Resi
         self.settle(sa_address_class(number))
         return address
 
-    # tiers --------------------------------------------------------------------------------------------------------------
+    # tiers ----------------------------------------------------------------------------------------------------------
 
     def _look(self, address):
         """(state, size, where, frame bytes, heat, hint, pins, address of the bytes) of a block."""
@@ -454,7 +453,7 @@ Count an access, bring the block back if it has earned that, and return its Resi
         cdef int length = sa_heap_victims(&self.heap, number, mask, window, found, min(count, 64))
         return [found[at] for at in range(length)]
 
-    # compaction and the end ------------------------------------------------------------------------------------------------
+    # compaction and the end -----------------------------------------------------------------------------------------
 
     def _compact_step(self, unsigned number, int64_t byte_budget, uint64_t position):
         """One step of a round over a class: (bytes moved, position, 0 at the end)."""
@@ -482,7 +481,7 @@ Count an access, bring the block back if it has earned that, and return its Resi
 
     @property
     def capsule(self):
-        """A PyCapsule with a spectral_memory_api, for Cython and C users (memory_api.pxd); keep the memory alive beside it."""
+        """A PyCapsule with a spectral_memory_api, for Cython and C users (memory_api.pxd); it does not keep the heap."""
         self.raise_if_closed()
         self.api.version = 1
         self.api.heap = &self.heap

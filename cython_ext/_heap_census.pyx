@@ -1,7 +1,7 @@
 """What a HeapCore holds, for statistics and tests. Truth: core/heap_figures.c.
 
-Nouns and invariants: core/heap.h. Threads: each function locks one arena at a time. Cost: figures are a copy; the others go
-through the blocks, without the GIL.
+Nouns and invariants: core/heap.h. Threads: each function locks one arena at a time. Cost: figures are a copy; the
+others go through the blocks, without the GIL.
 """
 from libc.stdint cimport int64_t, uint64_t
 

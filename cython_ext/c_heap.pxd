@@ -55,8 +55,6 @@ cdef extern from "heap.h" nogil:
     int sa_heap_new(sa_heap *heap, const uint8_t *steps, uint8_t start)
     void sa_heap_free_all(sa_heap *heap)
     void sa_heap_empty(sa_heap *heap)
-    void sa_heap_lock_all(sa_heap *heap)
-    void sa_heap_unlock_all(sa_heap *heap)
     void sa_heap_set_bands(sa_heap *heap, const uint32_t *band_of_heat)
     uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned channel, unsigned axis, unsigned hint,
                             unsigned heat, int zeroed)

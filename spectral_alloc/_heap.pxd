@@ -4,7 +4,6 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from c_heap cimport sa_heap
 from c_spectrum cimport sa_spectrum
 from spectral_alloc._cell cimport Budget
-from spectral_alloc._heap_fork cimport Lockable
 from spectral_alloc.memory_api cimport spectral_memory_api
 
 
@@ -16,7 +15,7 @@ cdef class Pin:
     cdef bint is_readonly
 
 
-cdef class HeapCore(Lockable):
+cdef class HeapCore:
     cdef sa_heap heap
     cdef sa_spectrum spectrum    # the first zeros, in order
     cdef int64_t charged[12]     # resident bytes of each arena that the budget knows of
@@ -29,6 +28,7 @@ cdef class HeapCore(Lockable):
     cdef object hot              # what access returns for bytes in place
     cdef Budget budget_          # None before _open
     cdef spectral_memory_api api
+    cdef object __weakref__
 
     cdef uint32_t zero_of(self, double t) noexcept
     cdef unsigned heat_of(self, double gamma) noexcept

@@ -13,7 +13,6 @@ from spectral_alloc import lattice
 from spectral_alloc._cell import Budget
 from spectral_alloc._heap import HEAT_PER_DOUBLING, HeapCore
 from spectral_alloc._heap_census import bands, check
-from spectral_alloc._heap_fork import after_fork, before_fork
 from spectral_alloc.cold_store import ColdStore
 from spectral_alloc.errors import ClosedError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
@@ -385,4 +384,3 @@ class SpectralMemory(HeapCore):
 
 
 HierarchicalSpectralMemory = SpectralMemory
-os.register_at_fork(before=before_fork, after_in_parent=after_fork, after_in_child=after_fork)

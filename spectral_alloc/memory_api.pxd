@@ -1,14 +1,16 @@
-"""The C side of a SpectralMemory for Cython and C users: functions behind the capsule that ``SpectralMemory.capsule`` gives.
+"""The C side of a SpectralMemory for Cython and C users: functions behind the capsule that
+``SpectralMemory.capsule`` gives.
 
     from cpython.pycapsule cimport PyCapsule_GetPointer
     from spectral_alloc.memory_api cimport spectral_memory_api, spectral_memory_block
-    cdef spectral_memory_api *api = <spectral_memory_api *>PyCapsule_GetPointer(memory.capsule, b"spectral_alloc.SpectralMemory")
+    cdef spectral_memory_api *api = <spectral_memory_api *>PyCapsule_GetPointer(memory.capsule,
+    b"spectral_alloc.SpectralMemory")
 
-The first argument of every function is ``api.heap``. Functions that give an int give 0 for success; 4 means that the bytes are not
-in place: read them through Python once, or pin again after ``memory.view(address)``. Zero index 1 to the number of bands; channel
-is the position 0 to 6 of its prime; axis 1; hint 0; heat 0 to 1023 (32 a doubling of accesses). Threads: any, with or without
-the GIL. The memory budget is charged at the next call from Python. Keep a reference to the memory for as long as the pointer is used.
-"""
+The first argument of every function is ``api.heap``. Functions that give an int give 0 for success; 4 means that the
+bytes are not in place: read them through Python once, or pin again after ``memory.view(address)``. Zero index 1 to
+the number of bands; channel is the position 0 to 6 of its prime; axis 1; hint 0; heat 0 to 1023 (32 a doubling of
+accesses). Threads: any, with or without the GIL. The memory budget is charged at the next call from Python. Keep a
+reference to the memory for as long as the pointer is used. """
 
 from libc.stdint cimport uint32_t, uint64_t
 

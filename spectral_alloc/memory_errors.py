@@ -8,7 +8,7 @@ from typing import NoReturn
 from spectral_alloc.errors import StaleAddressError, UnknownAddressError
 from spectral_alloc.lattice import PRIMES
 
-__all__ = ["refuse", "refuse_address", "refuse_range", "refuse_settings", "refuse_size"]
+__all__ = ["refuse", "refuse_address", "refuse_more", "refuse_range", "refuse_settings", "refuse_size"]
 
 # The order of enum sa_status.
 STALE, UNKNOWN, PINNED, AWAY, RANGE, NO_MEMORY, CHANGED, PINS_FULL = range(1, 9)
@@ -48,6 +48,12 @@ def refuse_size(size: object, limit_bytes: int, block_bytes_max: int) -> NoRetur
     if isinstance(size, int) and 1 <= size <= block_bytes_max:
         raise MemoryError(f"a block of {size} bytes never fits the memory limit of {limit_bytes} bytes")
     raise ValueError(f"a block has 1 to {block_bytes_max} bytes, not {size!r}")
+
+
+def refuse_more(size: int, limit_bytes: int, used_bytes: int) -> NoReturn:
+    """Raise for a block that does not fit beside what cannot leave."""
+    held = f"{used_bytes} bytes are in use that cannot leave (views, or blocks too small to be worth it)"
+    raise MemoryError(f"no room for a block of {size} bytes: the memory limit is {limit_bytes}, and {held}")
 
 
 def refuse_settings(temperature: object, channel: object, axis: object) -> NoReturn:

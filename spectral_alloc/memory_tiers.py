@@ -58,7 +58,9 @@ PROBE_FROM_BYTES = 64
 GARBAGE_SHARE = 1 / 8  # of resident bytes: from here on compaction is tried before blocks leave
 STEP_BYTES = 256 << 10  # moved or looked at in one compaction step
 PURGE = 4 << 56  # the position of core/heap_compact.c at which only pages of free units are left to give back
-ROUNDS_MAX = 1000
+FUTILE_SHARE = 1 / 8  # growth that makes a relief worth another try at once
+FAILURES_MAX = 2  # searches without a victim before a relief gives up
+SKIPS_MAX = 256  # calls that do not try again after a relief that gave up
 
 
 class MemoryTiers:
@@ -78,9 +80,11 @@ class MemoryTiers:
         self.promotions = self.demotions = self.spills = self.compactions = 0
         self.step_seconds_max = 0.0
         self.victim_heat = 0.0
-        self._garbage_floor_bytes = 0
+        self._garbage_floor_bytes = self._futile_bytes = self._skips = 0
+        self._backoff = 1
         self._relieving = threading.RLock()
         self._tickets: dict[int, threading.RLock] = {}
+        self._guarded: list[int] = []
 
     @property
     def core(self) -> HeapCore:
@@ -111,7 +115,12 @@ class MemoryTiers:
         finally:
             self._tickets.pop(address, None)
         if self.core.excess_bytes() > 0:
-            self.relieve()
+            # Not at the cost of the block itself: whoever wanted it would bring it back for ever.
+            self._guarded.append(address)
+            try:
+                self.core._relieve()
+            finally:
+                self._guarded.remove(address)
 
     def _bytes_of(self, address: int, found: tuple[int, ...]) -> "bytes | bytearray | memoryview | None":
         """The bytes of a block that are not in place; empty for a recipe, None if the block has moved meanwhile."""
@@ -175,27 +184,36 @@ class MemoryTiers:
         if self._is_inside():
             return
         with self._relieving:
+            used = self.core.used_bytes
             limit = self.core.budget.limit_bytes
             slack = int(min(SLACK_BYTES, limit * SLACK_SHARE))
-            if self.core.excess_bytes() <= 0:
+            if self._skips > 0 and used <= self._futile_bytes * (1 + FUTILE_SHARE):
+                self._skips -= 1
                 return
-            failures = 0
-            for _ in range(ROUNDS_MAX):
-                self._purge()
-                excess = self.core.excess_bytes(slack)
-                if excess <= 0:
-                    return
-                if self._garbage_bytes() - self._garbage_floor_bytes > max(excess, limit * GARBAGE_SHARE):
-                    self.compact(STEP_BYTES)
-                    if self.core.excess_bytes(slack) <= 0:
-                        return
-                freed = self._spill_surplus(limit, excess) + self._let_victims_leave(excess)
-                if freed == 0:
-                    freed = self._spill(excess)
-                failures = 0 if freed > 0 else failures + 1
-                if failures == CLASS_COUNT:
-                    break
-            self.compact(STEP_BYTES)
+            if self._relieve_to(limit, slack):
+                self._backoff = 1
+                return
+            # What is left is viewed, or costs more elsewhere than here: not looked through again at every call.
+            self._futile_bytes = self.core.used_bytes
+            self._skips, self._backoff = self._backoff, min(self._backoff * 2, SKIPS_MAX)
+
+    def _relieve_to(self, limit: int, slack: int) -> bool:
+        """Free what is above the limit and the slack; False if the heap is above its limit still."""
+        failures = 0
+        while failures < FAILURES_MAX:
+            self._purge()
+            excess = self.core.excess_bytes(slack)
+            if excess <= 0:
+                return True
+            if self._garbage_bytes() - self._garbage_floor_bytes > max(excess, limit * GARBAGE_SHARE):
+                self.compact(STEP_BYTES)
+                continue
+            freed = self._spill_surplus(limit, excess) + self._let_victims_leave(excess)
+            if freed == 0:
+                freed = self._spill(excess)
+            failures = 0 if freed > 0 else failures + 1
+        self.compact(STEP_BYTES)
+        return self.core.excess_bytes() <= 0
 
     def _is_inside(self) -> bool:
         """Whether this thread is in a relief already: a finaliser or signal handler in the middle of it."""
@@ -236,7 +254,7 @@ class MemoryTiers:
             state, size, _, _, heat, _, pins, _ = self.core._look(address)
         except KeyError:
             return 0  # freed meanwhile
-        if state not in (BYTES, EXTENT) or pins:
+        if state not in (BYTES, EXTENT) or pins or address in self._guarded:
             return 0
         data = self.core._copy_out(address, state, size)
         if data is None:
@@ -377,6 +395,6 @@ class MemoryTiers:
 
     def after_fork_in_child(self) -> None:
         """No lock or ticket of the parent's other threads is valid here."""
-        self._relieving, self._tickets = threading.RLock(), {}
+        self._relieving, self._tickets, self._guarded = threading.RLock(), {}, []
         self.codec.after_fork()
         self.store.after_fork_in_child()

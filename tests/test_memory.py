@@ -1,4 +1,5 @@
-"""SpectralMemory: what malloc, access, free, views, arrays and errors do, the prototype's snippets, and where blocks lie."""
+"""SpectralMemory: what malloc, access, free, views, arrays and errors do, the prototype's snippets, and where blocks
+lie."""
 
 import copy
 import gc
@@ -100,7 +101,8 @@ def test_an_address_is_never_zero_and_never_repeated(mem: SpectralMemory) -> Non
     seen = set()
     for _ in range(2_000):
         address = mem.malloc(16)
-        assert address and address not in seen
+        assert address
+        assert address not in seen
         seen.add(address)
         mem.free(address)
     with pytest.raises(UnknownAddressError):
@@ -108,7 +110,8 @@ def test_an_address_is_never_zero_and_never_repeated(mem: SpectralMemory) -> Non
 
 
 def test_few_bands_have_no_short_term_regime() -> None:
-    """Twenty zeros end at 77.1, so no block of theirs is made above 100: the statistics say so instead of pretending."""
+    """Twenty zeros end at 77.1, so no block of theirs is made above 100: the statistics say so instead of
+    pretending."""
     with SpectralMemory(n_zeros=20) as mem:
         mem.malloc(8, t_virtual=180.0)
         assert mem.get_stats().stm_blocks == 0
@@ -277,7 +280,8 @@ def test_a_view_keeps_the_heap_alive() -> None:
     view[:] = b"x" * 100_000
     gone = weakref.ref(mem)
     del mem
-    assert gone() is not None and bytes(view[:3]) == b"xxx"
+    assert gone() is not None
+    assert bytes(view[:3]) == b"xxx"
     del view
     assert gone() is None
 
@@ -406,7 +410,8 @@ def test_a_closed_heap_refuses() -> None:
     for use in uses:
         with pytest.raises(ClosedError):
             use()
-    assert mem.closed and repr(mem) == "<closed SpectralMemory>"
+    assert mem.closed
+    assert repr(mem) == "<closed SpectralMemory>"
 
 
 def test_a_heap_cannot_be_pickled_or_copied(mem: SpectralMemory) -> None:
@@ -424,7 +429,8 @@ def test_a_forgotten_heap_gives_its_memory_back() -> None:
     assert budget.used_bytes > 5_000_000
     gone = weakref.ref(mem)
     del mem
-    assert gone() is None and budget.used_bytes == 0
+    assert gone() is None
+    assert budget.used_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -433,7 +439,7 @@ def test_a_forgotten_heap_gives_its_memory_back() -> None:
 )
 def test_bad_settings_are_refused(settings: dict[str, int | str]) -> None:
     """Each setting out of range is a ValueError."""
-    with pytest.raises(ValueError, match="must be|unknown"):
+    with pytest.raises(ValueError, match=r"must be|unknown"):
         SpectralMemory(**settings)  # type: ignore[arg-type]
 
 

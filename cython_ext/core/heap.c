@@ -2,8 +2,8 @@
  *
  * Every public function: find the arena from the address, lock it, find the block, act, unlock.
  *
- * Threads: any; one lock at a time. Cost: in heap.h; read and write of more than COPY_BYTES_LOCKED pin the block and copy
- * without the lock.
+ * Threads: any; one lock at a time. Cost: in heap.h; read and write of more than COPY_BYTES_LOCKED pin the block and
+ * copy without the lock.
  */
 #define _GNU_SOURCE
 #include "heap_arena.h"
@@ -52,6 +52,7 @@ int sa_heap_new(sa_heap *heap, const uint8_t *steps, uint8_t start) {
         arena->page_shift = (uint32_t)__builtin_ctz(arena->page_bytes);
         arena->resident_bytes = own_bytes(arena);
     }
+    sa_heap_register(heap);
     return 0;
 }
 
@@ -69,7 +70,8 @@ void sa_heap_empty(sa_heap *heap) {
         sa_arena_lock(arena);
         if (arena->pinned_count == 0) {
             drop_range(arena);
-            /* All but what comes before the table: the lock, the class, and the serials, so that old addresses are stale. */
+            /* All but what comes before the table: the lock, the class, and the serials, so that old addresses are
+             * stale. */
             memset(&arena->table, 0, offsetof(sa_arena, page_bytes) - offsetof(sa_arena, table));
             memset(arena->open, 0, sizeof arena->open);
             arena->evacuated = NULL;
@@ -80,6 +82,7 @@ void sa_heap_empty(sa_heap *heap) {
 }
 
 void sa_heap_free_all(sa_heap *heap) {
+    sa_heap_unregister(heap);
     for (int class = 0; class < SA_CLASS_COUNT; class++) {
         sa_arena *arena = heap->arenas[class];
         if (arena == NULL)
@@ -88,16 +91,6 @@ void sa_heap_free_all(sa_heap *heap) {
         munmap(arena, sizeof(sa_arena));
         heap->arenas[class] = NULL;
     }
-}
-
-void sa_heap_lock_all(sa_heap *heap) {
-    for (int class = 0; class < SA_CLASS_COUNT; class++)
-        sa_arena_lock(heap->arenas[class]);
-}
-
-void sa_heap_unlock_all(sa_heap *heap) {
-    for (int class = 0; class < SA_CLASS_COUNT; class++)
-        sa_arena_unlock(heap->arenas[class]);
 }
 
 void sa_heap_set_bands(sa_heap *heap, const uint32_t *band_of_heat) {

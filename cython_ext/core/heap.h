@@ -1,20 +1,20 @@
 /* heap.h - a movable heap: twelve arenas, addresses that stay while bytes move, and nothing shared between arenas.
  *
- * Words: an *address* is a 64-bit number that stands for a block; a *block* is bytes that a caller asked for; an *arena*
- * serves one class; a *unit* is 64 KiB of an arena's range; a *slab* is one unit (four for large cells) cut into equal
- * *cells*; an *extent* is a run of units for one large block; a *stub* is what a cell holds for bytes that are elsewhere;
- * *resident* bytes are pages that were touched and not given back.
+ * Words: an *address* is a 64-bit number that stands for a block; a *block* is bytes that a caller asked for; an
+ * *arena* serves one class; a *unit* is 64 KiB of an arena's range; a *slab* is one unit (four for large cells) cut
+ * into equal *cells*; an *extent* is a run of units for one large block; a *stub* is what a cell holds for bytes
+ * that are elsewhere; *resident* bytes are pages that were touched and not given back.
  *
  *   address  | zero index 23 | class 4 | channel 3 | axis 2 | serial 32 |
- *   meta     | zero index 23 | dirty 1 state 3 | channel 3 | axis 2 | slack 11 pins 9 hint 2 heat 10 |     one for each cell
- *   table    | serial 32 | used 1 unit 19 cell 12 |   8 bytes for each block, open addressing, one table an arena
- *   slab     | header | used bits | cell | cell | ... |     filled from the front, so that its last pages stay untouched
+ *   meta     | zero index 23 | dirty 1 state 3 | channel 3 | axis 2 | slack 11 pins 9 hint 2 heat 10 |
  *   cell     | meta 8 | state BYTES: the block's bytes | FRAME: raw size 8, frame |
  *            |        | otherwise a stub: raw size 8, unit or place or fill 8, length 8 |
+ *   slab     | header | used bits | cell | cell | ... |    filled from the front: its last pages stay untouched
+ *   table    | serial 32 | used 1 unit 19 cell 12 |        8 bytes for each block, open addressing, one an arena
  *
  * Invariants (sa_heap_check walks them; the numbers are those it reports):
- *   1. A serial is in its arena's table exactly if its block lives; serials are given out in order, so an address that was
- *      freed is not valid again before its arena has given out 2^32 others.
+ *   1. A serial is in its arena's table exactly if its block lives; serials are given out in order, so an address
+ *      that was freed is not valid again before its arena has given out 2^32 others.
  *   2. A table entry names a used cell of a slab, no two the same one; used cells and entries are equally many.
  *   3. Zero index, channel and axis of an address equal those of its cell's meta.
  *   4. A slab is in its size class's list exactly if it has a free cell and is not being evacuated.
@@ -22,9 +22,9 @@
  *   6. resident_bytes is the sum of the touched pages of all units and of the table.
  *   7. pinned_count and the counts of states are those of the metas.
  *
- * Threads: one lock an arena, never two at once, and none while user code runs; any function from any thread without the
- * GIL. Pinned bytes do not move and are read and written without the lock. An arena's struct, lists, table and range are in
- * pages of their own, so two arenas share no lock, no cache line and no page.
+ * Threads: one lock an arena, never two at once, and none while user code runs; any function from any thread without
+ * the GIL. Pinned bytes do not move and are read and written without the lock. An arena's struct, lists, table and
+ * range are in pages of their own, so two arenas share no lock, no cache line and no page.
  * Cost: malloc, access and free are one table look-up (a line or two) and a few bit operations on one slab header; a
  * table that grows is copied, which is amortised over the blocks that made it grow.
  */
@@ -72,9 +72,11 @@ typedef struct sa_heap {
     uint8_t steps[SA_CHANNEL_COUNT];    /* exponent of each channel's class */
     uint8_t start;                      /* class of each channel's first block */
     _Atomic uint32_t turns[SA_CHANNEL_COUNT];
+    struct sa_heap *next;               /* in the register of heap_fork.c */
 } sa_heap;
 
-/* What is known of a block without moving it. bytes is set in states BYTES and EXTENT, frame in FRAME and FRAME_EXTENT. */
+/* What is known of a block without moving it. bytes is set in states BYTES and EXTENT, frame in FRAME and
+ * FRAME_EXTENT. */
 typedef struct sa_block {
     uint64_t size;
     uint64_t where;        /* place or fill, in states PLACE and GROWN */
@@ -114,17 +116,13 @@ void sa_heap_free_all(sa_heap *heap);
 /* Forget all blocks and give all memory back, but for arenas with a viewed block; the heap can still be asked. */
 void sa_heap_empty(sa_heap *heap);
 
-/* Take every lock, and give them back: around a fork, so that the child finds no arena half changed. */
-void sa_heap_lock_all(sa_heap *heap);
-void sa_heap_unlock_all(sa_heap *heap);
-
 /* The band of each heat code (a change of band is a migration), for accesses from now on. */
 void sa_heap_set_bands(sa_heap *heap, const uint32_t *band_of_heat);
 
 /* --- blocks ---------------------------------------------------------------------------------------------------- */
 
-/* A new block of size (1 to SA_BLOCK_BYTES_MAX) in the next class of its channel; 0 without memory. The bytes are undefined,
- * or zero if asked. With axis 2 the block costs a stub until it is written. O(1). */
+/* A new block of size (1 to SA_BLOCK_BYTES_MAX) in the next class of its channel; 0 without memory. The bytes are
+ * undefined, or zero if asked. With axis 2 the block costs a stub until it is written. O(1). */
 uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned channel, unsigned axis, unsigned hint,
                         unsigned heat, int zeroed);
 /* Free a block that nobody views; *freed says what it was, so that a place on disk can be released. O(1). */
@@ -139,29 +137,31 @@ void sa_heap_unpin(sa_heap *heap, uint64_t address);
 /* Copy from or to a block, counting an access. SA_AWAY if the bytes are not in place. O(length). */
 int sa_heap_read(sa_heap *heap, uint64_t address, uint64_t offset, uint64_t length, void *target);
 int sa_heap_write(sa_heap *heap, uint64_t address, uint64_t offset, uint64_t length, const void *source);
-/* Give a block another size at the same address; its first bytes stay. SA_PINNED while viewed, SA_AWAY if not in place. */
+/* Give a block another size at the same address; its first bytes stay. SA_PINNED while viewed, SA_AWAY if not in
+ * place. */
 int sa_heap_resize(sa_heap *heap, uint64_t address, uint64_t size);
 /* Change the hint and, unless heat is negative, the heat of a block. */
 int sa_heap_retune(sa_heap *heap, uint64_t address, unsigned hint, int heat);
 
 /* --- tiers ----------------------------------------------------------------------------------------------------- */
 
-/* Copy size bytes of an unviewed block in place, or a frame, and mark the block as unused since. SA_CHANGED if its state or
- * length is not what the caller thinks. */
+/* Copy size bytes of an unviewed block in place, or a frame, and mark the block as unused since. SA_CHANGED if its
+ * state or length is not what the caller thinks. */
 int sa_heap_copy_out(sa_heap *heap, uint64_t address, uint32_t state, uint64_t length, void *target);
 /* Replace what a block holds, if it is still in state `from`, unviewed and, where it has bytes, unused since copy_out.
  * to FRAME: `data` is a frame of `length`; to PLACE: where and length; to GROWN: where; to BYTES: `data` of the block's
  * size, or NULL for `where` as fill. From PLACE the place must be `expected`. *old says what it was. */
 int sa_heap_replace(sa_heap *heap, uint64_t address, uint32_t from, uint64_t expected, uint32_t to, const void *data,
                     uint64_t length, uint64_t where, sa_block *old);
-/* The next `count_max` unviewed blocks in states of the mask (bit 1 << state), coldest first, out of a window of the table
- * behind a hand that goes round; all that it passes cool a little. Returns how many. */
+/* The next `count_max` unviewed blocks in states of the mask (bit 1 << state), coldest first, out of a window of the
+ * table behind a hand that goes round; all that it passes cool a little. Returns how many. */
 int sa_heap_victims(sa_heap *heap, unsigned class, unsigned mask, unsigned window, uint64_t *addresses, int count_max);
 
 /* --- compaction and figures -------------------------------------------------------------------------------------- */
 
-/* Work on one arena until about byte_budget bytes were moved or looked at: evacuate sparse slabs, make the rest dense, shrink
- * the table, give pages back. *position is 0 at the start of a round, and 0 again when it is over. Returns bytes moved. */
+/* Work on one arena until about byte_budget bytes were moved or looked at: evacuate sparse slabs, make the rest
+ * dense, shrink the table, give pages back. *position is 0 at the start of a round, and 0 again when it is over.
+ * Returns bytes moved. */
 int64_t sa_heap_compact_step(sa_heap *heap, unsigned class, int64_t byte_budget, uint64_t *position);
 
 int64_t sa_heap_resident(const sa_heap *heap, unsigned class);

@@ -1,7 +1,7 @@
 /* heap_arena.h - the inside of an arena, for the heap_*.c files alone. The words, layout and invariants are in heap.h.
  *
- *   arena    | lock, counters | lists of open slabs, one for each size class | bits and bytes of units |     own mapping
- *   range    | unit 0 | unit 1 | ... |    reserved at once without rights, made writable from the bottom up
+ *   arena    | lock, counters | lists of open slabs, one for each size class | bits and bytes of units |     own
+ *   mapping range    | unit 0 | unit 1 | ... |    reserved at once without rights, made writable from the bottom up
  *   pages    one byte a unit: how many of its pages may be resident, counted from its start
  *
  * Invariants: those of heap.h. Every function here expects the arena's lock to be held unless it says otherwise.
@@ -139,6 +139,10 @@ static inline unsigned sa_size_class_of(uint64_t length) {
     return 8 + (top - 6) * 8 + (unsigned)((length - 1 - ((uint64_t)1 << top)) >> (top - 3));
 }
 
+/* heap_fork.c: locks are held around forks from now on, until unregistered. */
+void sa_heap_register(sa_heap *heap);
+void sa_heap_unregister(sa_heap *heap);
+
 /* heap_units.c: the range. */
 int sa_units_reserve_slow(sa_arena *arena);
 /* The first unit of a free run, now used, or UINT32_MAX. O(1) for one unit, O(units) for runs at worst. */
@@ -214,8 +218,8 @@ void sa_describe(sa_arena *arena, const sa_ref *ref, sa_block *block);
 uint64_t sa_block_size(const sa_ref *ref);
 uint64_t sa_block_length(const sa_ref *ref);
 uint64_t sa_address_of(const sa_arena *arena, const sa_ref *ref);
-/* Storage for `size` bytes (state BYTES), a frame of `length` bytes (FRAME) or a stub (PLACE, GROWN) in *ref, without a table
- * entry; -1 without memory. */
+/* Storage for `size` bytes (state BYTES), a frame of `length` bytes (FRAME) or a stub (PLACE, GROWN) in *ref,
+ * without a table entry; -1 without memory. */
 int sa_storage_take(sa_arena *arena, unsigned state, uint64_t size, uint64_t length, sa_ref *ref);
 void sa_storage_give(sa_arena *arena, sa_ref *ref);
 /* Add a block to the counts of its state, or with sign -1 take it out. */

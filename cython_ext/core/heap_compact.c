@@ -11,8 +11,8 @@
  * Invariants: 1. Pinned blocks never move. 2. After any step the arena is as sound as before: a round may be given up.
  *             3. A table that is rebuilt meanwhile only makes a round miss blocks; the next one finds them.
  *
- * Threads: the arena's lock for one step. Cost: a step moves or looks at about as many bytes as it is allowed, but PLAN looks
- * at all open slabs and FINISH copies the table (5 ns an entry).
+ * Threads: the arena's lock for one step. Cost: a step moves or looks at about as many bytes as it is allowed, but
+ * PLAN looks at all open slabs and FINISH copies the table (5 ns an entry).
  */
 #include "heap_arena.h"
 

@@ -1,7 +1,7 @@
 /* heap_figures.c - what an arena holds: counts for statistics, and the walk through all invariants of heap.h.
  *
- * Nouns, layout and the numbered invariants: heap.h. Threads: the arena's lock. Cost: figures are a copy; census, addresses
- * and check go through the table, O(blocks), check through all units too.
+ * Nouns, layout and the numbered invariants: heap.h. Threads: the arena's lock. Cost: figures are a copy; census,
+ * addresses and check go through the table, O(blocks), check through all units too.
  */
 #include "heap_arena.h"
 

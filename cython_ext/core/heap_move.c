@@ -12,9 +12,11 @@
  */
 #include "heap_arena.h"
 
-enum { COOLING = 2, COUNT_MAX = 64 };
+/* A cell of STAYING_BYTES is as small as what would be left of its block. */
+enum { COOLING = 2, COUNT_MAX = 64, STAYING_BYTES = 32 };
 
-/* Lock the arena of an address and find the block. An address without an arena locks the first, where nothing is found. */
+/* Lock the arena of an address and find the block. An address without an arena locks the first, where nothing is
+ * found. */
 static int enter(sa_heap *heap, uint64_t address, sa_arena **arena, sa_ref *ref) {
     unsigned class = sa_address_class(address);
     if (class >= SA_CLASS_COUNT) {
@@ -147,7 +149,10 @@ int sa_heap_victims(sa_heap *heap, unsigned class, unsigned mask, unsigned windo
         if (arena->table[arena->hand] == 0)
             continue;
         sa_ref_of_entry(arena, &arena->table[arena->hand], &ref);
-        if (!(mask >> sa_meta_state(*ref.meta) & 1) || sa_meta_pins(*ref.meta) > 0)
+        unsigned state = sa_meta_state(*ref.meta);
+        if (!(mask >> state & 1) || sa_meta_pins(*ref.meta) > 0)
+            continue;
+        if ((state == SA_BYTES || state == SA_FRAME) && ref.slab->cell_bytes <= STAYING_BYTES)
             continue;
         unsigned heat = sa_meta_heat(*ref.meta);
         window--;

@@ -4,10 +4,12 @@
  *   group    eight entries, one cache line; successive serials are neighbours in a group, groups are spread by a
  *            multiplicative hash, so blocks that were made together are looked up together
  *
- * Invariants: 1. At most three quarters of the entries are used (17 of 20 after a compaction, until the next insertion).
+ * Invariants: 1. At most three quarters of the entries are used (17 of 20 after a compaction, until the next
+ * insertion).
  *             2. Between an entry's home and its place no entry is unused; removal moves later ones back to keep that.
  *
- * Threads: the arena's lock. Cost: a look-up reads one line or two; growing by half copies all entries, about 5 ns each.
+ * Threads: the arena's lock. Cost: a look-up reads one line or two; growing by half copies all entries, about 5 ns
+ * each.
  */
 #define _GNU_SOURCE
 #include "heap_arena.h"

@@ -162,7 +162,8 @@ void sa_units_untouch(sa_arena *arena, uint32_t unit, uint32_t count, uint64_t e
     }
 }
 
-/* A run of dirty units is given back in one system call: each whole, since a page without memory costs nothing there. */
+/* A run of dirty units is given back in one system call: each whole, since a page without memory costs nothing
+ * there. */
 int sa_units_purge_slow(sa_arena *arena, int64_t byte_budget) {
     uint32_t unit = arena->unit_hint;
     while (unit < arena->unit_writable && arena->free_dirty_bytes > 0) {
