@@ -14,20 +14,25 @@ EXTENSIONS = {
     "_frame": ["crc32c.c", "shuffle.c"],
     "_frame_stats": [],
     "_closure": ["closure.c", "reach.c", "listing.c", "rules.c", "set_order.c", "instance.c", "sizer.c"],
+    "_graph_stream": ["graph_writer.c", "graph_reader.c", "graph_keys.c", "set_order.c"],
+    "_express": ["crc32c.c"],
     "_arena": [],
     "_cell": ["policy.c"],
     "_ledger": ["policy.c"],
     "_departure": ["policy.c"],
+    "_passage": ["policy.c"],
+    "_shadows": [],
     "_census": ["policy.c"],
     "_heap": [*HEAP, "spectrum.c"],
     "_heap_census": [*HEAP],
+    "_policy": ["policy.c", "replay.c"],
     "_thermal": [],
     "_iteration": [],
 }
 
 HEADERS = sorted(glob("cython_ext/core/*.h"))
 
-C_FLAGS = ["-O2", "-g0", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
+C_FLAGS = ["-O2", "-g0", "-fno-plt", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 SANITIZERS = "-fsanitize=address,undefined"
 SANITIZE_FLAGS = ["-O1", "-g", SANITIZERS, "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
 

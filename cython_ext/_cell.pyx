@@ -13,10 +13,12 @@ Invariants:
 Threads: the GIL protects everything.
 """
 cimport cython
-from cpython.ref cimport Py_DECREF, PyObject
+from cpython.object cimport PyObject, PyTypeObject, destructor
 
 from c_cell cimport *
-from c_policy cimport SA_QUEUE_NONE, sa_cell_unlink_stray
+
+cdef extern from "dict_core.h":
+    void sa_cell_dealloc(PyObject *object) noexcept
 
 CELL_BYTES = 48
 
@@ -59,11 +61,8 @@ cdef class Cell:
     def __repr__(self):
         return repr(resolve(self))
 
-    def __dealloc__(self):
-        if self.core.queue != SA_QUEUE_NONE:
-            sa_cell_unlink_stray(&self.core)
-        if self.core.payload is not NULL and self.core.state != SA_COLD and self.core.state != SA_DEPARTING:
-            Py_DECREF(<object>self.core.payload)
+
+(<PyTypeObject *>Cell).tp_dealloc = sa_cell_dealloc
 
 @cython.final
 @cython.no_gc
@@ -99,11 +98,6 @@ cdef class Budget:
     @limit_bytes.setter
     def limit_bytes(self, long long value):
         self.limit = value
-
-    cdef void charge(self, long long difference) noexcept:
-        self.used += difference
-        if self.parent is not None:
-            self.parent.used += difference
 
     cdef long long excess(self, long long slack) noexcept:
         """Bytes by which this budget or its parent is above its limit less `slack`."""

@@ -1,35 +1,112 @@
-"""Iteration over the values of a thermal dict, each brought back only when the iteration reaches it.
+"""Walks over the table of a thermal dict: its values, each brought back only when the walk reaches it, and its cells.
 
-Nouns: the *raw* iterator is the underlying dict's own, over pairs of a key and a cell.
+Nouns: a *position* is a place in the underlying dict's table of entries, as PyDict_Next counts it; the *raw* iterator is
+the underlying dict's own, over pairs of a key and a cell, for the way back.
 
-    ValueIterator --next--> raw --(key, cell)--> DictCore.peek --> the value
+    ValueIterator --next--> position in the table --> key, cell --> DictCore.peek --> the value
 
 Invariants:
-  1. Order, and the errors when the dict changes during iteration, are the raw iterator's, which is CPython's.
+  1. Order, and the errors when the dict changes during iteration, are CPython's.
   2. An exhausted iterator keeps no dict alive.
 
-Threads: the GIL, as for DictCore. Cost: a step is the raw step and a look at the cell; a value that is not live is loaded.
+Threads: the GIL, as for DictCore. Cost: a step is PyDict_Next and a look at the cell; a value that is not live is loaded.
 """
 cimport cython
+from cpython.dict cimport PyDict_Next, PyDict_Size
+from cpython.object cimport PyObject
 
+from c_cell cimport *
+from spectral_alloc._cell cimport Cell, is_cell
 from spectral_alloc._thermal cimport DictCore
 
 from spectral_alloc._cell import EntryGoneError
+
+cdef extern from "dict_core.h":
+    Py_ssize_t sa_dict_size(PyObject *mapping) noexcept
+    bint sa_is_unshared(PyObject *object) noexcept
+    tuple sa_refilled_pair(PyObject *pair, PyObject *key, PyObject *value)
 
 cdef object dict_items = dict.items
 
 
 @cython.final
 cdef class ValueIterator:
-    """Iterates over values or pairs, backwards if asked."""
+    """Iterates over values or pairs in insertion order."""
+    cdef DictCore core      # None when exhausted
+    cdef tuple reusable     # the last pair, used again if nobody kept it
+    cdef Py_ssize_t position
+    cdef Py_ssize_t size    # of the dict at the start; -1 once it has changed
+    cdef Py_ssize_t left
+    cdef bint pairs
+
+    def __init__(self, DictCore core not None, bint pairs):
+        self.core, self.pairs = core, pairs
+        self.size = self.left = PyDict_Size(core)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef PyObject *key
+        cdef PyObject *found
+        if self.core is None:
+            raise StopIteration
+        if sa_dict_size(<PyObject *>self.core) != self.size:
+            self.size = -1
+            raise RuntimeError("dictionary changed size during iteration")
+        if not PyDict_Next(self.core, &self.position, &key, &found):
+            self.core = self.reusable = None
+            raise StopIteration
+        if self.left == 0:
+            self.core = self.reusable = None
+            raise RuntimeError("dictionary keys changed during iteration")
+        self.left -= 1
+        if is_cell(found) and (<Cell>found).core.state == SA_HOT:
+            if not self.pairs:
+                return <object>(<Cell>found).core.payload
+            if self.reusable is None or not sa_is_unshared(<PyObject *>self.reusable):
+                self.reusable = (<object>key, <object>(<Cell>found).core.payload)
+                return self.reusable
+            return sa_refilled_pair(<PyObject *>self.reusable, key, <PyObject *>(<Cell>found).core.payload)
+        return self.fetch_slow(<object>key, <object>found)
+
+    cdef object fetch_slow(self, key, found):
+        """The value of an entry that is not live."""
+        try:
+            value = self.core.peek(key, found)
+        except EntryGoneError:
+            return next(self)  # which says that the dict changed size during iteration
+        return (key, value) if self.pairs else value
+
+    def __length_hint__(self):
+        return 0 if self.core is None or PyDict_Size(self.core) != self.size else self.left
+
+    def __reduce__(self):
+        return iter, (rest_of(self.core, self.position, self.pairs) if self.core is not None else [],)
+
+
+cdef list rest_of(DictCore core, Py_ssize_t position, bint pairs):
+    """Values or pairs from `position` on."""
+    cdef PyObject *key
+    cdef PyObject *found
+    cdef list rest = []
+    while PyDict_Next(core, &position, &key, &found):
+        rest.append((<object>key, <object>found))
+    if pairs:
+        return [(name, core.peek(name, cell)) for name, cell in rest]
+    return [core.peek(name, cell) for name, cell in rest]
+
+
+@cython.final
+cdef class ReversedIterator:
+    """Iterates over values or pairs, the newest entry first."""
     cdef DictCore core
     cdef object raw
     cdef bint pairs
 
-    def __init__(self, DictCore core not None, bint pairs, bint backwards):
-        raw = dict_items(core)
+    def __init__(self, DictCore core not None, bint pairs):
         self.core, self.pairs = core, pairs
-        self.raw = reversed(raw) if backwards else iter(raw)
+        self.raw = reversed(dict_items(core))
 
     def __iter__(self):
         return self
@@ -37,12 +114,12 @@ cdef class ValueIterator:
     def __next__(self):
         cdef tuple pair = next(self.raw, None)
         if pair is None:
-            self.raw, self.core = iter(()), None  # an exhausted iterator keeps no dict alive
+            self.raw, self.core = iter(()), None
             raise StopIteration
         try:
             value = self.core.peek(pair[0], pair[1])
         except EntryGoneError:
-            return next(self)  # which says that the dict changed size during iteration
+            return next(self)
         return (pair[0], value) if self.pairs else value
 
     def __length_hint__(self):
@@ -57,3 +134,33 @@ def _copy_iterator(raw):
     """The pairs that a raw iterator has still to give, without moving it."""
     rest = raw.__reduce__()[1]
     return rest[0] if rest else ()
+
+
+def all_cells(DictCore core not None):
+    """All (key, cell) pairs of a dict."""
+    return [(key, found) for key, found in dict_items(core) if type(found) is Cell]
+
+
+def stored_cells_after(DictCore core not None, Py_ssize_t position, Py_ssize_t limit):
+    """Up to `limit` slots of the table from `position`: (next position or -1, the cells whose frame is on disk)."""
+    cdef PyObject *key
+    cdef PyObject *found
+    cdef list cells = []
+    while limit > 0:
+        limit -= 1
+        if not PyDict_Next(core, &position, &key, &found):
+            return -1, cells
+        if is_cell(found):
+            if (<Cell>found).core.state == SA_COLD or (<Cell>found).core.state == SA_BACKED:
+                cells.append(<object>found)
+    return position, cells
+
+
+def recall_departures(DictCore core not None):
+    """After a fork: call off the departures of threads that did not come along."""
+    cdef PyObject *key
+    cdef PyObject *found
+    cdef Py_ssize_t position = 0
+    while core.ledger.departing_count > 0 and PyDict_Next(core, &position, &key, &found):
+        if is_cell(found) and (<Cell>found).core.state == SA_DEPARTING:
+            core.ledger.live(<Cell>found)

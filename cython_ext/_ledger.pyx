@@ -22,8 +22,8 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
-
-from spectral_alloc._cell cimport Backed, Budget, Cell, Pending
+from spectral_alloc._cell cimport Backed, Budget, Cell, Pending, charge_budget
+from spectral_alloc._shadows cimport Shadows
 
 from spectral_alloc import _closure
 from spectral_alloc._cell import STATE_NAMES, set_resolver
@@ -39,20 +39,19 @@ cdef enum:
     EPOCH_ACCESSES = 65536       # shortest epoch; a large dict has 64 accesses per entry
     EPOCH_ACCESSES_PER_ENTRY = 64
 
-
 #: What arrive returns when the entry has moved: ask for its whereabouts again.
 AGAIN = object()
 
 
-def frame_bytes_in_memory(Py_ssize_t length):
-    """RAM that a frame of `length` bytes takes while it is WARM."""
-    return frame_memory_bytes(length)
-
-
-cdef long long frame_memory_bytes(Py_ssize_t length) noexcept:
-    """RAM of a bytes object as the allocator rounds it."""
+cpdef long long frame_bytes_in_memory(Py_ssize_t length) noexcept:
+    """RAM that a frame of `length` bytes takes while it is WARM, as the allocator rounds it."""
     cdef long long size = length + BYTES_HEADER
     return (size + 15) & ~15 if size <= 512 else (size + 8 + 15) & ~15
+
+cdef inline Py_ssize_t value_bytes(object value) noexcept:
+    """RAM of a value, estimated by a sample if it holds others."""
+    cdef Py_ssize_t quick = sa_quick_size(<PyObject *>value)
+    return quick if quick >= 0 else closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT)
 
 
 cdef set live_ledgers = set()  # addresses, so that a stray cell cannot lead to a ledger that is gone
@@ -77,13 +76,14 @@ cdef class Ledger:
 
     def __cinit__(self, Budget budget not None, scale):
         sa_policy_init(&self.policy)
+        self.policy.cost_of = sa_policy_read_cost
         self.walker = closure_api.create(closure_api)
         live_ledgers.add(<size_t><void *>self)
         self.budget_ = budget
         self.countdown = TICK
         self.epoch_left = EPOCH_ACCESSES
         self.reasons = {}
-        self.graves = []
+        self.shadows = Shadows.__new__(Shadows)
         self.scale = scale
         self.band_of_count = <const uint8_t *>PyBytes_AS_STRING(scale.band_of_count)
         self.stay_from = <const unsigned short *>PyBytes_AS_STRING(scale.stay_from)
@@ -98,7 +98,7 @@ cdef class Ledger:
 
     cdef void charge(self, long long difference) noexcept:
         self.used += difference
-        self.budget_.charge(difference)
+        charge_budget(self.budget_, difference)
 
     cdef void recharge(self, Cell cell, long long size_bytes) noexcept:
         self.charge(sa_policy_recharge(&self.policy, &cell.core, size_bytes))
@@ -109,7 +109,11 @@ cdef class Ledger:
         self.buffer_bytes = buffer_bytes
 
     def charge_slack(self, long long slack_bytes):
-        """Set the part of the allocator's unusable memory that is put down to this container."""
+        """Set the part of the allocator's unusable memory that is put down to this container, if values can leave for it."""
+        cdef long long movable = 0
+        for queue in (SA_QUEUE_WINDOW, SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_WARM, SA_QUEUE_SHIPPING, SA_QUEUE_FRESH):
+            movable += self.policy.queues[queue].bytes
+        slack_bytes = min(slack_bytes, movable + max(0, self.slack_bytes - self.budget_.excess(0)))
         self.charge(slack_bytes - self.slack_bytes)
         self.slack_bytes = slack_bytes
 
@@ -121,18 +125,15 @@ cdef class Ledger:
         """Bytes above the limit less `slack`; negative when there is room."""
         return self.budget_.excess(slack)
 
-    cdef void rebudget(self, Budget budget) noexcept:
-        self.budget_.charge(-self.used)
-        self.budget_ = budget
-        budget.charge(self.used)
-
     @property
     def budget(self):
         return self.budget_
 
     @budget.setter
     def budget(self, Budget budget not None):
-        self.rebudget(budget)
+        charge_budget(self.budget_, -self.used)
+        self.budget_ = budget
+        charge_budget(budget, self.used)
 
     cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept:
         """The dict dropped cells behind our back: take the sums from what is left."""
@@ -164,13 +165,12 @@ cdef class Ledger:
 
     cdef int enter(self, Cell cell, object value, long long key_bytes) except -1:
         """Make `cell` a new entry that holds `value`. Cost: one estimate of the value's size."""
+        cdef uint32_t charge = sa_charge_code(value_bytes(value))
         Py_INCREF(value)
-        cell.core.payload = <void *>value
-        cell.core.epoch = self.epoch
-        sa_policy_admit(&self.policy, &cell.core, False)
-        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        sa_policy_enter(&self.policy, &cell.core, <void *>value, charge, self.epoch)
         self.entry_count += 1
-        self.charge_entries(key_bytes + CELL_BYTES)
+        self.entry_bytes += key_bytes + CELL_BYTES
+        self.charge(sa_charge_bytes(charge) + key_bytes + CELL_BYTES)
         return 0
 
     cdef void unqueue(self, Cell cell) noexcept:
@@ -196,22 +196,21 @@ cdef class Ledger:
 
     cdef int dig(self, unsigned long long place, unsigned long long frame_bytes) except -1:
         """A frame on disk is dead; the store hears of it in bury, when no cell is half changed."""
-        self.graves.append(place)
-        self.graves.append(frame_bytes)
-        return 0
+        return self.shadows.drop(place, frame_bytes)
 
     cdef int bury(self) except -1:
         """Tell the store about dead frames. Runs Python code, so it comes last."""
-        while self.graves:
-            frame_bytes = self.graves.pop()
-            place = self.graves.pop()
+        cdef list graves = self.shadows.freed
+        while graves:
+            frame_bytes = graves.pop()
+            place = graves.pop()
             self.release(place, frame_bytes)
         return 0
 
     cdef object replace(self, Cell cell, object value):
         """Let `cell` hold `value`; returns the old payload, which the caller drops last."""
         cdef object dropped
-        if cell.core.state != SA_HOT or (cell.core.queue != SA_QUEUE_SMALL and cell.core.queue != SA_QUEUE_MAIN):
+        if cell.core.state != SA_HOT or not SA_ORDINARY_QUEUES >> cell.core.queue & 1:
             return self.replace_slow(cell, value)
         dropped = <object>cell.core.payload
         Py_DECREF(dropped)
@@ -219,23 +218,20 @@ cdef class Ledger:
         cell.core.payload = <void *>value
         cell.core.flat = False
         sa_cell_hit(&cell.core, self.epoch)
-        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        self.recharge(cell, value_bytes(value))
         return dropped
 
     cdef object replace_slow(self, Cell cell, object value):
         """The same for a cell whose value is not live, or is held or pinned."""
-        cdef unsigned queue = cell.core.queue
         cdef object dropped = self.drop_payload(cell)
         Py_INCREF(value)
         cell.core.payload = <void *>value
         if cell.core.state != SA_HOT:
             self.move(cell, SA_HOT, "write")
         cell.core.flat = False
-        if queue != SA_QUEUE_KEPT:
-            sa_policy_remove(&self.policy, &cell.core)
-            sa_policy_admit(&self.policy, &cell.core, queue != SA_QUEUE_NONE)
         sa_cell_hit(&cell.core, self.epoch)
-        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        self.recharge(cell, value_bytes(value))
+        sa_policy_renew(&self.policy, &cell.core)
         self.bury()
         return dropped
 
@@ -257,6 +253,7 @@ cdef class Ledger:
             self.unback(cell)
         elif cell.core.state == SA_DEPARTING:
             (<Pending>cell.core.payload).cancel()
+        self.shadows.leave(<void *>cell)
         self.unqueue(cell)
         self.recharge(cell, 0)
         self.move(cell, SA_DETACHED, "delete")
@@ -270,7 +267,7 @@ cdef class Ledger:
     cdef void reweigh(self, Cell cell) noexcept:
         """Estimate a live value's size again: it may have grown in place."""
         if cell.core.state == SA_HOT and not cell.core.flat:
-            self.recharge(cell, closure_api.size_estimate(<PyObject *>cell.core.payload, SIZE_NODE_LIMIT))
+            self.recharge(cell, value_bytes(<object>cell.core.payload))
 
     cdef void hold(self, Cell cell) noexcept:
         """Set a held value aside: for an early retry at first, then for the slow rotation."""
@@ -303,7 +300,6 @@ cdef class Ledger:
         immutable values a program may keep a weak reference, and see that it got a copy.) AGAIN is returned if
         the entry has moved or changed since `origin`: what was read may be stale, and an edit of it would be lost.
         """
-        cdef bint returning
         cdef Backed backed
         cdef object frame = None
         if cell.core.state == SA_HOT or cell.core.state == SA_BACKED or cell.core.state == SA_DEPARTING:
@@ -318,7 +314,6 @@ cdef class Ledger:
         sa_cell_hit(&cell.core, self.epoch)
         if cell.core.frequency < 2 and not insist and type(value) in (str, bytes, int, float, complex):
             return value
-        returning = cell.core.state == SA_WARM or cell.core.frequency >= 2
         self.promotions += 1
         if cell.core.flat and cell.core.state == SA_COLD:
             backed = Backed.__new__(Backed)
@@ -332,8 +327,8 @@ cdef class Ledger:
             cell.core.payload = <void *>value
             self.move(cell, SA_HOT, "read")
         sa_policy_remove(&self.policy, &cell.core)
-        sa_policy_admit(&self.policy, &cell.core, returning)
-        self.recharge(cell, closure_api.size_estimate(<PyObject *>value, SIZE_NODE_LIMIT))
+        self.recharge(cell, value_bytes(value))
+        sa_policy_return(&self.policy, &cell.core)
         self.bury()
         return value
 
@@ -346,7 +341,7 @@ cdef class Ledger:
         cell.core.payload = <void *>frame
         self.move(cell, SA_WARM, "prefetch")
         sa_policy_push(&self.policy, &cell.core, SA_QUEUE_WARM)
-        self.recharge(cell, frame_memory_bytes(len(frame)))
+        self.recharge(cell, frame_bytes_in_memory(len(frame)))
         self.bury()
         return True
 
@@ -386,7 +381,6 @@ cdef class Ledger:
 
     @property
     def counted_bytes(self):
-        """Bytes that are known to be used: used_bytes without the slack."""
         return self.used - self.slack_bytes
 
     @property
@@ -468,7 +462,7 @@ cdef class Ledger:
         """The dict is going away: no cell may point into this ledger any more, and the budget gets its bytes back."""
         self.gone = True
         sa_policy_detach_all(&self.policy)
-        self.budget_.charge(-self.used)
+        charge_budget(self.budget_, -self.used)
         self.used = 0
 
 

@@ -18,14 +18,14 @@ Cost: a hit is dict's own look-up and about twelve instructions more.
 """
 cimport cython
 from cpython.dict cimport PyDict_Clear, PyDict_Contains, PyDict_GetItemWithError, PyDict_Next, PyDict_SetItem, PyDict_Size
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyTypeObject, traverseproc, visitproc
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from cpython.ref cimport PyObject
+from cpython.ref cimport Py_DECREF, PyObject
 
 from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
-from spectral_alloc._cell cimport Backed, Budget, Cell
+from spectral_alloc._cell cimport Backed, Budget, Cell, is_cell, is_exceeded
 from spectral_alloc._ledger cimport Ledger
 
 from spectral_alloc import _closure
@@ -35,8 +35,11 @@ from spectral_alloc.heat import default_scale
 cdef extern from "dict_core.h":
     object sa_dict_pop_or_none(object mapping, object key)
     object sa_dict_iterator(object mapping)
-    bint sa_is_type(PyObject *found, PyTypeObject *type) noexcept
-    void sa_install_traverse(PyTypeObject *core_type, PyTypeObject *cell_type) noexcept
+    int sa_is_container(object value) noexcept
+    Cell sa_cell_new(PyTypeObject *type)
+    PyObject *sa_cell_swap(sa_cell *core, PyObject *value, unsigned epoch_now) noexcept
+    int sa_dict_visit(PyObject *mapping, int *holds_containers, visitproc visit, void *arg) noexcept
+    void sa_install_slots(PyTypeObject *core_type, PyTypeObject *cell_type, traverseproc traverse) noexcept
 
 cdef extern from "Python.h":
     PyObject *PyDict_SetDefault(object mapping, object key, object value) except NULL
@@ -50,13 +53,27 @@ cdef enum:
     PULSE_BYTES = 1 << 20    # a smaller dict under no pressure needs no Python side yet
     TICKS_PER_PULSE = 8      # ticks between two looks at the process's memory
 
-cdef object dict_items = dict.items
 cdef object dict_sizeof = dict.__sizeof__
 cdef object MISSING = object()
 
+cdef inline Py_ssize_t key_bytes(key) noexcept:
+    cdef Py_ssize_t quick = sa_quick_allocation(<PyObject *>key)
+    return quick if quick >= 0 else closure_api.size_key(<PyObject *>key)
 
-cdef inline bint is_cell(PyObject *found) noexcept:
-    return sa_is_type(found, <PyTypeObject *>Cell)
+cdef inline int count_write(DictCore core) except -1:
+    core.write_countdown -= 1
+    return core.write_tick_slow() if core.write_countdown <= 0 else 0
+
+
+cdef inline int after_write(DictCore core) except -1:
+    count_write(core)
+    return core.relieve_slow() if is_exceeded(core.ledger.budget_) else 0
+
+
+cdef inline int enter(DictCore core, Cell cell, key, value) except -1:
+    core.holds_containers |= sa_is_container(key) | sa_is_container(value)
+    core.ledger.enter(cell, value, key_bytes(key))
+    return core.weigh_table() if core.ledger.entry_count >= core.table_check else 0
 
 
 @cython.auto_pickle(False)  # dict's own protocol: Cython's would refuse the attributes of a subclass
@@ -86,12 +103,11 @@ cdef class DictCore(dict):
         if found is not NULL and is_cell(found):
             core = &(<Cell>found).core
             if core.state == SA_HOT:
-                value = <object>core.payload
                 sa_cell_hit(core, self.ledger.epoch)
                 self.ledger.countdown -= 1
-                if self.ledger.countdown <= 0:
-                    self.tick_slow(<Cell>found)
-                return value
+                if self.ledger.countdown > 0:
+                    return <object>core.payload
+                return self.hit_tick_slow(<Cell>found)
         if found is NULL:
             return self.missing_slow(key)
         try:
@@ -99,6 +115,7 @@ cdef class DictCore(dict):
         except EntryGoneError:
             return self[key]
 
+    @cython.binding(False)
     def get(self, key, default=None, /):
         """Return the value for key if key is in the dictionary, else default."""
         cdef PyObject *found = PyDict_GetItemWithError(self, key)
@@ -108,19 +125,17 @@ cdef class DictCore(dict):
         if is_cell(found):
             core = &(<Cell>found).core
             if core.state == SA_HOT:
-                value = <object>core.payload
                 sa_cell_hit(core, self.ledger.epoch)
                 self.ledger.countdown -= 1
-                if self.ledger.countdown <= 0:
-                    self.tick_slow(<Cell>found)
-                return value
+                if self.ledger.countdown > 0:
+                    return <object>core.payload
+                return self.hit_tick_slow(<Cell>found)
         try:
             return self.value_slow(key, <object>found)
         except EntryGoneError:
             return self.get(key, default)
 
     def __contains__(self, key):
-        # dict publishes this one as a method, which would give subclasses written in Python a slow slot.
         return PyDict_Contains(self, key)
 
     cdef object missing_slow(self, key):
@@ -148,7 +163,8 @@ cdef class DictCore(dict):
             return value
         ledger.epoch_left -= 1
         value = self.tiers.load(cell, key)
-        if ledger.budget_.excess(0) > 0:
+        self.holds_containers |= sa_is_container(value)
+        if is_exceeded(ledger.budget_):
             self.relieve_slow()
         return value
 
@@ -170,11 +186,20 @@ cdef class DictCore(dict):
     def get_many(self, keys, default=None):
         """Return the list of values for `keys`, `default` where a key is absent; frames on disk are read in disk order."""
         cdef list result = []
+        cdef PyObject *found
         wanted = keys if isinstance(keys, (list, tuple)) else list(keys)
         if self.ledger.cold_count:
             self.tiers.prefetch(self, wanted)
         for key in wanted:
-            result.append(self.get(key, default))
+            found = PyDict_GetItemWithError(self, key)
+            if found is not NULL and is_cell(found) and (<Cell>found).core.state == SA_HOT:
+                result.append(<object>(<Cell>found).core.payload)
+                sa_cell_hit(&(<Cell>found).core, self.ledger.epoch)
+                self.ledger.countdown -= 1
+            else:
+                result.append(self.get(key, default))
+        if self.ledger.countdown <= 0:
+            self.tick_slow(None)
         return result
 
     # writing --------------------------------------------------------------------------------------------------------
@@ -187,41 +212,34 @@ cdef class DictCore(dict):
         cdef Ledger ledger = self.ledger
         cdef Cell spare = self.spare
         cdef PyObject *found
+        cdef PyObject *old
         cdef object dropped = None
         if spare is None:
-            spare = Cell.__new__(Cell)
+            spare = sa_cell_new(<PyTypeObject *>Cell)
         else:
             self.spare = None
         found = PyDict_SetDefault(self, key, spare)
         if found == <PyObject *>spare:
-            self.enter(spare, key, value)
+            enter(self, spare, key, value)
         elif is_cell(found):
-            dropped = ledger.replace(<Cell>found, value)
             self.spare = spare
+            old = sa_cell_swap(&(<Cell>found).core, <PyObject *>value, ledger.epoch)
+            if old is NULL:
+                self.holds_containers |= sa_is_container(value)
+                dropped = ledger.replace(<Cell>found, value)
+            else:
+                dropped = <object>old
+                Py_DECREF(dropped)
         else:
             PyDict_SetItem(self, key, spare)
-            self.enter(spare, key, value)
-        return self.after_write()
+            enter(self, spare, key, value)
+        return after_write(self)
 
-    cdef int after_write(self) except -1:
-        self.count_write()
-        if self.ledger.budget_.excess(0) > 0:
-            self.relieve_slow()
-        return 0
-
-    cdef int count_write(self) except -1:
-        self.write_countdown -= 1
-        if self.write_countdown <= 0:
-            self.write_countdown = WRITES_PER_TICK
-            self.sweep(SWEEP_CELLS)
-            self.pulse_slow()
-        return 0
-
-    cdef int enter(self, Cell cell, key, value) except -1:
-        self.ledger.enter(cell, value, closure_api.size_key(<PyObject *>key))
-        if self.ledger.entry_count >= self.table_check:
-            self.weigh_table()
-        return 0
+    cdef int write_tick_slow(self) except -1:
+        """After every 32 writes: notice values that grew in place, and the process's memory."""
+        self.write_countdown = WRITES_PER_TICK
+        self.sweep(SWEEP_CELLS)
+        return self.pulse_slow()
 
     cdef int weigh_table(self) except -1:
         """Charge the dict's own hash table, which grows in leaps."""
@@ -233,15 +251,15 @@ cdef class DictCore(dict):
 
     def setdefault(self, key, default=None, /):
         """Insert key with a value of default if key is not in the dictionary; return the value for key."""
-        cdef Cell spare = Cell.__new__(Cell)
+        cdef Cell spare = sa_cell_new(<PyTypeObject *>Cell)
         cdef PyObject *found = PyDict_SetDefault(self, key, spare)
         if found != <PyObject *>spare:
             try:
                 return self.value_slow(key, <object>found)
             except EntryGoneError:
                 return self.setdefault(key, default)
-        self.enter(spare, key, default)
-        self.after_write()
+        enter(self, spare, key, default)
+        after_write(self)
         return default
 
     def __delitem__(self, key):
@@ -249,8 +267,8 @@ cdef class DictCore(dict):
         if dropped is None:
             raise KeyError(key)
         if type(dropped) is Cell:
-            self.ledger.forget(<Cell>dropped, closure_api.size_key(<PyObject *>key))
-        self.count_write()
+            self.ledger.forget(<Cell>dropped, key_bytes(key))
+        count_write(self)
 
     def pop(self, key, /, *default):
         """Remove key and return its value; without the key return default if given, else raise KeyError."""
@@ -284,7 +302,7 @@ cdef class DictCore(dict):
             try:
                 return self.peek(key, taken)
             finally:
-                self.ledger.forget(<Cell>taken, closure_api.size_key(<PyObject *>key))
+                self.ledger.forget(<Cell>taken, key_bytes(key))
         finally:
             self.removing -= 1
 
@@ -314,7 +332,7 @@ cdef class DictCore(dict):
             PyDict_Clear(self)
             while cells:
                 last_key = keys.pop()
-                self.ledger.forget(<Cell>cells.pop(), closure_api.size_key(<PyObject *>last_key))
+                self.ledger.forget(<Cell>cells.pop(), key_bytes(last_key))
         finally:
             self.removing -= 1
         self.weigh_table()
@@ -363,13 +381,20 @@ cdef class DictCore(dict):
 
     # maintenance ------------------------------------------------------------------------------------------------------
 
+    cdef object hit_tick_slow(self, Cell cell):
+        """The hit after which a tick is due: the value is held first, since it may have to leave."""
+        value = <object>cell.core.payload
+        self.tick_slow(cell)
+        return value
+
     cdef int tick_slow(self, Cell cell) except -1:
         """After every 256 hits: halve heat when due, and notice values that grew in place."""
         self.ledger.tick()
-        self.ledger.reweigh(cell)
+        if cell is not None:
+            self.ledger.reweigh(cell)
         self.sweep(SWEEP_CELLS)
         self.pulse_slow()
-        if self.ledger.budget_.excess(0) > 0:
+        if is_exceeded(self.ledger.budget_):
             self.relieve_slow()
         return 0
 
@@ -394,7 +419,6 @@ cdef class DictCore(dict):
                 self.ledger.reweigh(<Cell>found)
 
     def _sweep(self, Py_ssize_t cells):
-        """Weigh the next `cells` values again."""
         self.sweep(cells)
 
     cdef object tiers_slow(self):
@@ -408,9 +432,9 @@ cdef class DictCore(dict):
         if PyDict_Size(self) < self.ledger.entry_count and self.removing == 0:
             self.recount_slow()
         self._relieve_larger()
-        if self.ledger.budget_.excess(0) > 0:
+        if is_exceeded(self.ledger.budget_):
             self.tiers_slow().relieve()
-        if self.ledger.budget_.excess(0) > 0:
+        if is_exceeded(self.ledger.budget_):
             self._relieve_others()
         if self.ledger.moves:
             self._tell_moves()
@@ -434,7 +458,7 @@ cdef class DictCore(dict):
         """Let leave what can leave now; every method that reports numbers calls this first."""
         if PyDict_Size(self) < self.ledger.entry_count and self.removing == 0:
             self.recount_slow()
-        if self.ledger.budget_.excess(0) > 0:
+        if is_exceeded(self.ledger.budget_):
             self.relieve_slow()
 
     def _find(self, key):
@@ -444,38 +468,11 @@ cdef class DictCore(dict):
             raise KeyError(key)
         return <object>found if is_cell(found) else None
 
-    def _recall(self):
-        """After a fork: call off the departures of threads that did not come along."""
-        cdef PyObject *key
-        cdef PyObject *found
-        cdef Py_ssize_t position = 0
-        while self.ledger.departing_count > 0 and PyDict_Next(self, &position, &key, &found):
-            if is_cell(found) and (<Cell>found).core.state == SA_DEPARTING:
-                self.ledger.live(<Cell>found)
-
-    def _cells(self):
-        """All (key, cell) pairs."""
-        return [(key, found) for key, found in dict_items(self) if type(found) is Cell]
-
-    def _cells_after(self, Py_ssize_t position, Py_ssize_t limit):
-        """Up to `limit` slots of the table from `position`: (next position or -1, the cells whose frame is on disk)."""
-        cdef PyObject *key
-        cdef PyObject *found
-        cdef list cells = []
-        while limit > 0:
-            limit -= 1
-            if not PyDict_Next(self, &position, &key, &found):
-                return -1, cells
-            if is_cell(found) and ((<Cell>found).core.state == SA_COLD or (<Cell>found).core.state == SA_BACKED):
-                cells.append(<object>found)
-        return position, cells
-
     @property
     def _ledger(self):
         return self.ledger
 
     def _adopt_tiers(self, tiers):
-        """Use a Python side that was made from settings."""
         self.tiers = tiers
 
     @property
@@ -484,9 +481,20 @@ cdef class DictCore(dict):
 
     @property
     def _has_tiers(self):
-        """Has anything had to move yet?"""
         return self.tiers is not None
 
 
-# Cells are not tracked by the garbage collector: the dict visits the values in their stead.
-sa_install_traverse(<PyTypeObject *>DictCore, <PyTypeObject *>Cell)
+cdef int traverse(PyObject *mapping, visitproc visit, void *arg) except -1:
+    """Cells are not tracked by the garbage collector: the dict visits the values in their stead."""
+    cdef PyObject *member[4]
+    member[0] = <PyObject *>(<DictCore>mapping).tiers
+    member[1] = <PyObject *>(<DictCore>mapping)._settings
+    member[2] = <PyObject *>(<DictCore>mapping)._reference
+    member[3] = <PyObject *>(<DictCore>mapping)._watch
+    for index in range(4):
+        if member[index] is not NULL and visit(member[index], arg):
+            return 1
+    return sa_dict_visit(mapping, &(<DictCore>mapping).holds_containers, visit, arg)
+
+
+sa_install_slots(<PyTypeObject *>DictCore, <PyTypeObject *>Cell, traverse)

@@ -40,3 +40,8 @@ cdef extern from "closure.h":
         int (*walk)(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out) except -1
         Py_ssize_t (*size_estimate)(PyObject *value, int node_limit) noexcept
         Py_ssize_t (*size_key)(PyObject *key) noexcept
+
+
+cdef extern from "sizer.h":
+    Py_ssize_t sa_quick_allocation(PyObject *object) noexcept
+    Py_ssize_t sa_quick_size(PyObject *value) noexcept

@@ -1,9 +1,18 @@
 # The C side of _cell.pyx, for the other compiled modules.
+from cpython.object cimport PyObject, PyTypeObject
+
 from c_cell cimport sa_cell
+
+cdef extern from "dict_core.h":
+    bint sa_is_type(PyObject *found, PyTypeObject *type) noexcept
 
 
 cdef class Cell:
     cdef sa_cell core            # at a fixed offset, so that a sa_cell* can be turned back into its Cell
+
+
+cdef inline bint is_cell(PyObject *found) noexcept:
+    return sa_is_type(found, <PyTypeObject *>Cell)
 
 
 cdef class Backed:
@@ -21,5 +30,16 @@ cdef class Budget:
     cdef long long limit         # bytes
     cdef readonly Budget parent  # the process's budget, or None
 
-    cdef void charge(self, long long difference) noexcept
     cdef long long excess(self, long long slack) noexcept
+
+
+cdef inline void charge_budget(Budget budget, long long difference) noexcept:
+    """Add to what is used below `budget`."""
+    budget.used += difference
+    if budget.parent is not None:
+        budget.parent.used += difference
+
+
+cdef inline bint is_exceeded(Budget budget) noexcept:
+    """Is more used than `budget` or its parent allows?"""
+    return budget.used > budget.limit or (budget.parent is not None and budget.parent.used > budget.parent.limit)

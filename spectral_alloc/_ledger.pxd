@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t
 from c_closure cimport sa_closure, sa_closure_api
 from c_policy cimport sa_policy
 from spectral_alloc._cell cimport Cell, Budget
+from spectral_alloc._shadows cimport Shadows
 
 
 cdef enum:
@@ -33,7 +34,7 @@ cdef class Ledger:
     cdef long long hits_hot, hits_warm, hits_cold, promotions, demotions, spills, migrations, examined
     cdef object loader           # weak reference to tiers.load, for stray cells
     cdef object release          # callable(place, frame_bytes): a frame on disk is dead
-    cdef list graves             # place, frame_bytes, place, ...: dead frames the store has not heard of yet
+    cdef Shadows shadows         # promoted values whose frames are still on disk; dead frames the store has not heard of
     cdef dict reasons            # address of a pinned cell -> why it is pinned
     cdef list moves              # cell, from, to, cause, cell, ... when somebody watches, else None
     cdef object scale            # HeatScale, keeps the two tables alive
@@ -45,7 +46,6 @@ cdef class Ledger:
     cdef void charge(self, long long difference) noexcept
     cdef void recharge(self, Cell cell, long long size_bytes) noexcept
     cdef void charge_entries(self, long long difference) noexcept
-    cdef void rebudget(self, Budget budget) noexcept
     cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept
     cdef int enter(self, Cell cell, object value, long long key_bytes) except -1
     cdef object replace(self, Cell cell, object value)
@@ -65,4 +65,4 @@ cdef class Ledger:
     cdef void detach_all(self) noexcept
 
 
-cdef long long frame_memory_bytes(Py_ssize_t length) noexcept
+cpdef long long frame_bytes_in_memory(Py_ssize_t length) noexcept

@@ -12,6 +12,7 @@ cdef class DictCore(dict):
     cdef long long table_bytes   # of the underlying dict's hash table, as charged
     cdef long long table_check   # entry count at which the table is weighed again
     cdef Py_ssize_t sweep_position
+    cdef int holds_containers    # 0: no key and no live value is one that the garbage collector cares for
     cdef int removing            # removals under way, during which fewer entries than cells is no sign of anything
     cdef int write_countdown     # writes until the next tick
     cdef int pulse_countdown     # ticks until the next look at the process's memory
@@ -24,13 +25,12 @@ cdef class DictCore(dict):
     cdef object value_slow(self, key, found)
     cdef object peek(self, key, found)
     cdef int store(self, key, value) except -1
-    cdef int count_write(self) except -1
-    cdef int after_write(self) except -1
+    cdef int write_tick_slow(self) except -1
     cdef int fill(self, other, dict named) except -1
-    cdef int enter(self, Cell cell, key, value) except -1
     cdef int weigh_table(self) except -1
     cdef object take(self, key)
     cdef int update_pairs_slow(self, pairs) except -1
+    cdef object hit_tick_slow(self, Cell cell)
     cdef int tick_slow(self, Cell cell) except -1
     cdef int pulse_slow(self) except -1
     cdef void sweep(self, Py_ssize_t cells) noexcept

@@ -26,6 +26,7 @@ LARGER = 1.25  # times one's own bytes: from there another container gives way f
 SLACK_SECONDS = 0.02  # between two measurements
 SLACK_STEP = 0.5  # of the way to the measured slack
 SLACK_SHARE = 0.5  # of the containers' bytes: the most that is put down as slack
+SLACK_TOLERANCE = 1.25  # times what the containers may hold can the process grow before it counts
 
 
 class _Ledger(Protocol):
@@ -70,7 +71,7 @@ class Governor:
         self._is_set = False
         self._slack_bytes = 0.0
         self._slack_seconds = 0.0
-        self._base_bytes = small_allocation_bytes(), resident_bytes()
+        self._base_bytes: tuple[int, int] | None = None
 
     @property
     def budget(self) -> Budget:
@@ -138,8 +139,10 @@ class Governor:
         """Charge what the allocators hold beyond the containers' own bytes to the containers, in proportion, slowly.
 
         Arenas and heap go back to the system only where they are empty, and keys that stay keep parts of them that
-        values have left. Other memory of the program is in the same places, so the slack is bounded by a part of what
-        the containers hold, and by the growth of resident memory.
+        values have left. What is free there the next values use, so to let more values leave gains nothing while the
+        process has not outgrown the limits themselves by SLACK_TOLERANCE. Other memory of the program is in the same
+        places, so the slack is bounded by a part of what the containers hold, and by the growth of resident memory. It
+        is a reason for values to leave, so a container whose values have left is charged no more than it has room for.
         """
         now = monotonic()
         if now - self._slack_seconds < SLACK_SECONDS:
@@ -148,12 +151,14 @@ class Governor:
         ledgers = [container._ledger for container in self.containers()]
         total = sum(ledger.counted_bytes for ledger in ledgers)
         held, resident = small_allocation_bytes(), resident_bytes()
-        if total == 0:
-            self._base_bytes = held, resident
-        most = SLACK_SHARE * total
+        if total == 0 or self._base_bytes is None:
+            self._base_bytes = held - total, resident - total
         grown = min(held - self._base_bytes[0], resident - self._base_bytes[1])
-        target = min(max(0, grown - total), most)
-        self._slack_bytes = min(self._slack_bytes + (target - self._slack_bytes) * SLACK_STEP, most)
+        allowed = [ledger.used_bytes - ledger.excess_bytes() for ledger in ledgers]
+        expected = sum(max(ledger.counted_bytes, most) for ledger, most in zip(ledgers, allowed, strict=True))
+        target = max(0, grown / SLACK_TOLERANCE - expected)
+        self._slack_bytes += (target - self._slack_bytes) * SLACK_STEP
+        self._slack_bytes = min(self._slack_bytes, SLACK_SHARE * total)
         for ledger in ledgers:
             ledger.charge_slack(int(self._slack_bytes * ledger.counted_bytes / total) if total else 0)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spectral_alloc._iteration import all_cells
 from spectral_alloc.residency import RESIDENCY_OF_STATE, Residency
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class MoveWatch:
     def tell(self, core: "DictCore[Any, Any]", moves: "list[tuple[Cell, str, str, str]]") -> None:
         """Call every callback with every move whose entry still exists."""
         if any(id(cell) not in self._keys for cell, *_ in moves):
-            self._keys = {id(cell): key for key, cell in core._cells()}
+            self._keys = {id(cell): key for key, cell in all_cells(core)}
         for cell, source, target, cause in moves:
             if id(cell) not in self._keys:
                 continue  # deleted since

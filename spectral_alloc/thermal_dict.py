@@ -13,6 +13,7 @@ from typing import Any, Self, TypeAlias, TypeVar
 from spectral_alloc import _census
 from spectral_alloc._cell import Budget
 from spectral_alloc._departure import review
+from spectral_alloc._iteration import recall_departures
 from spectral_alloc._ledger import Ledger
 from spectral_alloc._thermal import DictCore
 from spectral_alloc.closing import closed_class
@@ -459,7 +460,7 @@ class ThermalDict(DictCore[K, V]):
             self._tiers.work(self)
 
     def _after_fork_in_child(self) -> None:
-        self._recall()
+        recall_departures(self)
         if self._has_tiers:
             self._tiers.after_fork_in_child()
 

@@ -7,7 +7,7 @@ from reprlib import recursive_repr
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from spectral_alloc._iteration import ValueIterator
+from spectral_alloc._iteration import ReversedIterator, ValueIterator
 
 if TYPE_CHECKING:
     from spectral_alloc.thermal_dict import ThermalDict
@@ -25,10 +25,10 @@ class ThermalValues(AbstractValuesView[V], Generic[V]):
     _mapping: "ThermalDict[Any, V]"
 
     def __iter__(self) -> Iterator[V]:
-        return ValueIterator(self._mapping, False, False)
+        return ValueIterator(self._mapping, False)
 
     def __reversed__(self) -> Iterator[V]:
-        return ValueIterator(self._mapping, False, True)
+        return ReversedIterator(self._mapping, False)
 
     def __contains__(self, value: object) -> bool:
         return any(value is own or value == own for own in self)
@@ -50,10 +50,10 @@ class ThermalItems(AbstractItemsView[K, V], Generic[K, V]):
     _mapping: "ThermalDict[K, V]"
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
-        return ValueIterator(self._mapping, True, False)
+        return ValueIterator(self._mapping, True)
 
     def __reversed__(self) -> Iterator[tuple[K, V]]:
-        return ValueIterator(self._mapping, True, True)
+        return ReversedIterator(self._mapping, True)
 
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:

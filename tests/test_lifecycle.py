@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import fcntl
+import gc
 import math
 import os
 import pickle
@@ -10,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
@@ -232,6 +234,27 @@ def test_the_with_statement_closes(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert subject.closed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_made_in_a_function_goes_with_the_dict_that_named_it(tiny: Make) -> None:
+    """A class whose instance was cold does not outlive the dict, even if its methods refer to that dict."""
+
+    def fill() -> weakref.ref[type]:
+        d = ThermalDict.open(memory_limit=1)
+
+        class Local:
+            def size(self) -> int:
+                """Refer to the dict that holds the instance."""
+                return len(d)
+
+        d["instance"] = Local()
+        assert d.where("instance") is Residency.COLD
+        assert type(d["instance"]) is Local
+        return weakref.ref(Local)
+
+    reference = fill()
+    gc.collect()
+    assert reference() is None
 
 
 def test_a_dict_that_is_dropped_removes_its_files(tmp_path: Path) -> None:

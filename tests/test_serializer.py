@@ -367,8 +367,8 @@ def test_array_data_is_kept_bit_by_bit():
 
 
 def test_deep_nesting_raises_an_ordinary_error():
-    """Pickle's own limit surfaces as RecursionError, and the value is as before."""
-    holder = [kinds.nested(200_000)]
+    """What needs pickle has its limit, which surfaces as RecursionError, and the value is as before."""
+    holder = [[kinds.nested(200_000), kinds.Plain()]]
     with pytest.raises(RecursionError):
         dumps(holder[0], examine(holder).flags)
     assert examine(holder).status == CLOSED
@@ -444,7 +444,11 @@ def test_the_same_value_gives_the_same_bytes():
 
 def test_states_of_instances_are_read_without_making_attribute_dicts():
     """Serialising does not make the live instance larger."""
-    holder = [[kinds.filled(kinds.Plain(), a=number) for number in range(50)]]
+
+    class Fresh:
+        """A class whose instances share their attribute names, whatever other tests have done."""
+
+    holder = [[kinds.filled(Fresh(), a=number) for number in range(50)]]
     before = examine(holder).bytes
     dumps(holder[0])
     assert examine(holder).bytes == before

@@ -15,8 +15,14 @@
 
 #include <Python.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "cell.h"
+#include "policy.h"
+#include "sizer.h"
+
+_Static_assert((int)SA_ALIGNMENT == (int)SA_CHARGE_UNIT_BYTES, "a quick size is a whole number of charge units, below the first shift");
+_Static_assert(SA_PYMALLOC_LIMIT / SA_CHARGE_UNIT_BYTES < 1 << SA_CHARGE_UNIT_BITS, "... so that its code is that number");
 
 typedef struct sa_cell_object {
     PyObject ob_base;
@@ -24,6 +30,65 @@ typedef struct sa_cell_object {
 } sa_cell_object;
 
 _Static_assert(offsetof(sa_cell_object, core) == 16, "a Cell is its header and its sa_cell, as _cell.pyx asserts");
+
+/* May the garbage collector care for it? */
+static inline int sa_is_container(PyObject *object) {
+    return PyType_IS_GC(Py_TYPE(object));
+}
+
+/* A new empty cell. Cost: one allocation. */
+static inline PyObject *sa_cell_new(PyTypeObject *type) {
+    sa_cell_object *cell = PyObject_New(sa_cell_object, type);
+    if (cell != NULL)
+        memset(&cell->core, 0, sizeof cell->core);
+    return (PyObject *)cell;
+}
+
+/* tp_dealloc of Cell. Cython's own would save and restore the pending exception, which costs as much as the rest. */
+static void sa_cell_dealloc(PyObject *object) {
+    sa_cell *core = &((sa_cell_object *)object)->core;
+    if (core->queue != SA_QUEUE_NONE)
+        sa_cell_unlink_stray(core);
+    if (core->payload != NULL && core->state != SA_COLD && core->state != SA_DEPARTING)
+        Py_DECREF((PyObject *)core->payload);
+    Py_TYPE(object)->tp_free(object);
+}
+
+/* Put `value` into a live cell of an ordinary queue whose charge it does not change, and count the write. Returns the
+ * old value, whose reference is the caller's to drop, or NULL if the ledger must do it. About twenty instructions. */
+static inline PyObject *sa_cell_swap(sa_cell *core, PyObject *value, uint8_t epoch_now) {
+    Py_ssize_t bytes = sa_quick_size(value);
+    if (core->state != SA_HOT || bytes < 0 || bytes / SA_CHARGE_UNIT_BYTES != core->charge ||
+        !(SA_ORDINARY_QUEUES >> core->queue & 1))
+        return NULL;
+    PyObject *old = (PyObject *)core->payload;
+    core->payload = Py_NewRef(value);
+    core->flat = 0;
+    sa_cell_hit(core, epoch_now);
+    return old;
+}
+
+/* The number of entries; PyDict_Size without its checks. */
+static inline Py_ssize_t sa_dict_size(PyObject *dict) {
+    return PyDict_GET_SIZE(dict);
+}
+
+static inline int sa_is_unshared(PyObject *object) {
+    return Py_REFCNT(object) == 1;
+}
+
+/* The pair (key, value), in a pair that nobody else has kept. */
+static inline PyObject *sa_refilled_pair(PyObject *pair, PyObject *key, PyObject *value) {
+    PyObject *old_key = PyTuple_GET_ITEM(pair, 0), *old_value = PyTuple_GET_ITEM(pair, 1);
+    PyTuple_SET_ITEM(pair, 0, Py_NewRef(key));
+    PyTuple_SET_ITEM(pair, 1, Py_NewRef(value));
+    Py_INCREF(pair); /* before foreign code runs, so that it finds the pair in use */
+    if (!PyObject_GC_IsTracked(pair))
+        PyObject_GC_Track(pair); /* the collector leaves out tuples of atoms, which this one may not be any more */
+    Py_DECREF(old_key);
+    Py_DECREF(old_value);
+    return pair;
+}
 
 /* Remove `key` and return its value, None when the key is absent, NULL with an error set (new references). */
 static inline PyObject *sa_dict_pop_or_none(PyObject *dict, PyObject *key) {
@@ -46,32 +111,52 @@ static inline int sa_is_type(PyObject *object, PyTypeObject *type) {
     return Py_IS_TYPE(object, type);
 }
 
-/* Set once, when the module that includes this header is imported; a traverseproc has no other way to them. */
-static traverseproc sa_members_traverse;
+/* Set once, when the module that includes this header is imported; a traverseproc has no other way to it. */
 static PyTypeObject *sa_cell_type;
 
-/* tp_traverse of DictCore: keys, cells and members, then the values that only their cell, and it only this dict, holds. */
-static int sa_dict_traverse(PyObject *dict, visitproc visit, void *arg) {
+/* Visit the keys, and the values that only their cell, and it only this dict, holds. `*holds_containers` says whether
+ * there may be any that the collector cares for; it becomes 0 when there are none, so that a dict of atoms is not
+ * walked again until something else is written to it. A value that is not visited is only taken as still in use. */
+static inline int sa_dict_visit(PyObject *dict, int *holds_containers, visitproc visit, void *arg) {
     PyObject *key, *found;
     Py_ssize_t position = 0;
-    int result = sa_members_traverse(dict, visit, arg);
-    if (result)
-        return result;
+    const int has_str_keys = ((const sa_dict_keys_head *)((PyDictObject *)dict)->ma_keys)->kind != 0;
+    int containers = 0;
+    if (!*holds_containers)
+        return 0;
     while (PyDict_Next(dict, &position, &key, &found)) {
+        if (!has_str_keys) {
+            containers |= sa_is_container(key);
+            Py_VISIT(key);
+        }
+        if (!Py_IS_TYPE(found, sa_cell_type)) {
+            containers = 1;
+            Py_VISIT(found);
+            continue;
+        }
         const sa_cell *core = &((sa_cell_object *)found)->core;
-        if (Py_IS_TYPE(found, sa_cell_type) && Py_REFCNT(found) == 1 && core->state == SA_HOT && !core->flat)
-            Py_VISIT((PyObject *)core->payload);
+        if (core->state == SA_HOT && !core->flat && core->payload != NULL) {
+            PyObject *value = (PyObject *)core->payload;
+            containers |= sa_is_container(value);
+            if (Py_REFCNT(found) == 1)
+                Py_VISIT(value);
+        }
     }
+    *holds_containers = containers;
     return 0;
 }
 
 /* The members of a DictCore are left to its deallocation, since a method may still be called on it until then; so
- * tp_clear is dict's own. */
-static inline void sa_install_traverse(PyTypeObject *core_type, PyTypeObject *cell_type) {
-    sa_members_traverse = core_type->tp_traverse;
+ * tp_clear is dict's own. `in` is too; but dict publishes that as a plain method, which would give subclasses written
+ * in Python a slow slot, so DictCore publishes it as what it is, a slot. */
+static inline void sa_install_slots(PyTypeObject *core_type, PyTypeObject *cell_type, traverseproc traverse) {
     sa_cell_type = cell_type;
-    core_type->tp_traverse = sa_dict_traverse;
+    core_type->tp_traverse = traverse;
     core_type->tp_clear = PyDict_Type.tp_clear;
+    PyObject *contains = PyDict_GetItemString(core_type->tp_dict, "__contains__");
+    core_type->tp_as_sequence->sq_contains = PyDict_Type.tp_as_sequence->sq_contains;
+    if (contains != NULL && Py_IS_TYPE(contains, &PyWrapperDescr_Type))
+        ((PyWrapperDescrObject *)contains)->d_wrapped = (void *)PyDict_Type.tp_as_sequence->sq_contains;
 }
 
 #endif

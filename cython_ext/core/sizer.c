@@ -16,8 +16,6 @@
 #include <structmember.h>
 
 enum {
-    PYMALLOC_LIMIT = 512,  /* larger requests go to malloc */
-    ALIGNMENT = 16,        /* of pymalloc and of glibc's malloc */
     MALLOC_HEADER = 8,
     MALLOC_SMALLEST = 32,
     GC_HEADER = 16,
@@ -39,7 +37,7 @@ static Py_ssize_t round_malloc(Py_ssize_t bytes)
     if (bytes <= 0) {
         return 0;
     }
-    Py_ssize_t chunk = round_up(bytes + MALLOC_HEADER, ALIGNMENT);
+    Py_ssize_t chunk = round_up(bytes + MALLOC_HEADER, SA_ALIGNMENT);
     return chunk < MALLOC_SMALLEST ? MALLOC_SMALLEST : chunk;
 }
 
@@ -48,7 +46,7 @@ Py_ssize_t sa_round_allocation(Py_ssize_t bytes)
     if (bytes <= 0) {
         return 0;
     }
-    return bytes <= PYMALLOC_LIMIT ? round_up(bytes, ALIGNMENT) : round_malloc(bytes);
+    return bytes <= SA_PYMALLOC_LIMIT ? round_up(bytes, SA_ALIGNMENT) : round_malloc(bytes);
 }
 
 /* ---- own bytes by type ---- */
@@ -73,17 +71,6 @@ static Py_ssize_t str_bytes(PyObject *object)
         bytes += sa_round_allocation(cached->utf8_length + 1);
     }
     return bytes;
-}
-
-static Py_ssize_t int_digits(PyObject *object)
-{
-#if PY_VERSION_HEX >= 0x030C0000
-    Py_ssize_t digits = (Py_ssize_t)(((PyLongObject *)object)->long_value.lv_tag >> 3);
-#else
-    Py_ssize_t digits = Py_SIZE(object);
-    digits = digits < 0 ? -digits : digits;
-#endif
-    return digits < 1 ? 1 : digits;
 }
 
 static Py_ssize_t dict_table_bytes(const PyDictObject *dict)
@@ -150,7 +137,7 @@ static Py_ssize_t outer_bytes(PyObject *object)
         const sa_ndarray *array = (const sa_ndarray *)object;
         Py_ssize_t data = sa_ndarray_data_bytes(array);
         Py_ssize_t shape = array->dimension_count > 0 ? 16 * (Py_ssize_t)array->dimension_count : 0;
-        return round_malloc(data > 0 ? data : array->flags & SA_NDARRAY_OWNS_DATA ? ALIGNMENT : 0) + round_malloc(shape);
+        return round_malloc(data > 0 ? data : array->flags & SA_NDARRAY_OWNS_DATA ? SA_ALIGNMENT : 0) + round_malloc(shape);
     }
     return 0;
 }
@@ -178,12 +165,12 @@ static Py_ssize_t struct_bytes(PyObject *object, PyTypeObject *type)
 {
     Py_ssize_t bytes = type->tp_basicsize;
     if (type->tp_itemsize != 0) {
-        Py_ssize_t items = PyLong_Check(object) ? int_digits(object) : Py_SIZE(object);
+        Py_ssize_t items = PyLong_Check(object) ? sa_int_digits(object) : Py_SIZE(object);
         items += (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0; /* the allocator of classes adds a sentinel */
         bytes += type->tp_itemsize * (items < 0 ? -items : items);
     }
     else if (PyLong_Check(object)) {
-        bytes += (Py_ssize_t)sizeof(digit) * int_digits(object);
+        bytes += (Py_ssize_t)sizeof(digit) * sa_int_digits(object);
     }
     return bytes;
 }
@@ -203,21 +190,11 @@ static Py_ssize_t own_bytes_generic(PyObject *object, PyTypeObject *type)
 
 Py_ssize_t sa_own_bytes(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
-    if (sa_is_immortal(object) || type == &PyBool_Type || object == Py_None) {
-        return 0;
+    Py_ssize_t quick = sa_quick_size(object);
+    if (quick >= 0) {
+        return quick;
     }
-    if (type == &PyUnicode_Type) {
-        return str_bytes(object);
-    }
-    if (type == &PyFloat_Type) {
-        return round_up(sizeof(PyFloatObject), ALIGNMENT);
-    }
-    if (type == &PyLong_Type) {
-        return sa_round_allocation((Py_ssize_t)offsetof(PyLongObject, SA_FIRST_DIGIT) +
-                                   (Py_ssize_t)sizeof(digit) * int_digits(object));
-    }
-    return own_bytes_generic(object, type);
+    return sa_is_immortal(object) ? 0 : own_bytes_generic(object, Py_TYPE(object));
 }
 
 /* ---- keys ---- */
@@ -225,6 +202,10 @@ Py_ssize_t sa_own_bytes(PyObject *object)
 static Py_ssize_t key_bytes(PyObject *key, int depth)
 {
     PyTypeObject *type = Py_TYPE(key);
+    Py_ssize_t quick = sa_quick_allocation(key);
+    if (quick > 0) {
+        return quick;
+    }
     if (PyUnicode_Check(key)) { /* without the utf-8 form, which comes into being later */
         Py_ssize_t length = PyUnicode_GET_LENGTH(key);
         Py_ssize_t head = PyUnicode_IS_ASCII(key) ? (Py_ssize_t)sizeof(PyASCIIObject)
@@ -233,7 +214,7 @@ static Py_ssize_t key_bytes(PyObject *key, int depth)
     }
     Py_ssize_t bytes = type->tp_basicsize + (PyType_IS_GC(type) ? GC_HEADER : 0);
     if (PyLong_Check(key)) {
-        bytes = (Py_ssize_t)offsetof(PyLongObject, SA_FIRST_DIGIT) + (Py_ssize_t)sizeof(digit) * int_digits(key);
+        bytes = (Py_ssize_t)offsetof(PyLongObject, SA_FIRST_DIGIT) + (Py_ssize_t)sizeof(digit) * sa_int_digits(key);
     }
     else if (PyBytes_Check(key)) {
         bytes += Py_SIZE(key);

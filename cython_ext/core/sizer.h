@@ -19,8 +19,57 @@
 
 #include <Python.h>
 
+#include "layout.h"
+
+enum {
+    SA_PYMALLOC_LIMIT = 512, /* larger requests go to malloc */
+    SA_ALIGNMENT = 16        /* of pymalloc and of glibc's malloc */
+};
+
 /* What the two allocators really hand out for a request. */
 Py_ssize_t sa_round_allocation(Py_ssize_t bytes);
+
+static inline Py_ssize_t sa_int_digits(PyObject *object)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    Py_ssize_t digits = (Py_ssize_t)(((PyLongObject *)object)->long_value.lv_tag >> 3);
+#else
+    Py_ssize_t digits = Py_SIZE(object);
+    digits = digits < 0 ? -digits : digits;
+#endif
+    return digits < 1 ? 1 : digits;
+}
+
+/* Own bytes of a short ASCII str, an int or a float as it is allocated, immortal or not; -1 for every other object.
+ * About ten instructions: what a write and the generic path both begin with. */
+static inline Py_ssize_t sa_quick_allocation(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    Py_ssize_t bytes;
+    if (type == &PyUnicode_Type && PyUnicode_IS_COMPACT_ASCII(object)) {
+        bytes = (Py_ssize_t)sizeof(PyASCIIObject) + PyUnicode_GET_LENGTH(object) + 1;
+    }
+    else if (type == &PyLong_Type) {
+        bytes = (Py_ssize_t)offsetof(PyLongObject, SA_FIRST_DIGIT) + (Py_ssize_t)sizeof(digit) * sa_int_digits(object);
+    }
+    else if (type == &PyFloat_Type) {
+        bytes = (Py_ssize_t)sizeof(PyFloatObject);
+    }
+    else {
+        return -1;
+    }
+    return bytes <= SA_PYMALLOC_LIMIT ? (bytes + SA_ALIGNMENT - 1) & ~(Py_ssize_t)(SA_ALIGNMENT - 1) : -1;
+}
+
+/* The same for a value: an immortal one costs nothing, and neither do None, True and False. */
+static inline Py_ssize_t sa_quick_size(PyObject *value)
+{
+    if (value == Py_None || Py_IS_TYPE(value, &PyBool_Type)) {
+        return 0;
+    }
+    Py_ssize_t bytes = sa_quick_allocation(value);
+    return bytes > 0 && sa_is_immortal(value) ? 0 : bytes;
+}
 
 /* Own bytes of one object (of any type; unknown types count their C struct only). 0 for an immortal object. */
 Py_ssize_t sa_own_bytes(PyObject *object);

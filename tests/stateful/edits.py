@@ -200,7 +200,8 @@ class ExportHolder(Holder):
         flat.release()
 
     def shown(self) -> Any:
-        return self.thing.tobytes()
+        # The bytes of an array of objects are addresses, which differ between the two programs.
+        return self.thing.obj if self.thing.format == "O" else self.thing.tobytes()
 
     def release(self) -> None:
         self.thing.release()
