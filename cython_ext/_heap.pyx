@@ -30,7 +30,7 @@ from libc.stdlib cimport free as c_free, malloc as c_malloc
 
 from c_heap cimport *
 from c_spectrum cimport sa_spectrum, sa_spectrum_free, sa_spectrum_new, sa_spectrum_position
-from spectral_alloc._cell cimport Budget
+from spectral_alloc._cell cimport Budget, charge_budget, is_exceeded
 from spectral_alloc.memory_api cimport spectral_memory_api, spectral_memory_block
 
 from spectral_alloc.errors import ClosedError
@@ -122,7 +122,7 @@ cdef class HeapCore:
 
     def __dealloc__(self):
         if self.budget_ is not None:
-            self.budget_.charge(-self.charged_bytes())
+            charge_budget(self.budget_, -self.charged_bytes())
         sa_heap_free_all(&self.heap)
         sa_spectrum_free(&self.spectrum)
 
@@ -154,7 +154,7 @@ cdef class HeapCore:
     cdef void charge(self, unsigned number) noexcept:
         cdef int64_t resident = sa_heap_resident(&self.heap, number)
         if resident != self.charged[number]:
-            self.budget_.charge(resident - self.charged[number])
+            charge_budget(self.budget_, resident - self.charged[number])
             self.charged[number] = resident
 
     cdef void charge_all(self) noexcept:
@@ -165,7 +165,7 @@ cdef class HeapCore:
     cdef int settle(self, unsigned number) except -1:
         """Charge what an arena has taken, and make room if that is too much."""
         self.charge(number)
-        if self.budget_.excess(0) > 0:
+        if is_exceeded(self.budget_):
             self._relieve()
         return 0
 
@@ -187,9 +187,9 @@ cdef class HeapCore:
     def rebudget(self, Budget budget not None):
         """Charge another budget from now on."""
         self.charge_all()
-        self.budget_.charge(-self.charged_bytes())
+        charge_budget(self.budget_, -self.charged_bytes())
         self.budget_ = budget
-        budget.charge(self.charged_bytes())
+        charge_budget(budget, self.charged_bytes())
 
     def excess_bytes(self, long long slack=0):
         """Bytes above the limit less `slack`; negative when there is room."""
@@ -251,7 +251,7 @@ cdef class HeapCore:
         if address == 0:
             raise MemoryError(f"the system has no memory for a block of {bytes} bytes")
         self.settle(sa_address_class(address))
-        if self.budget_.excess(0) > (self.budget_.limit >> 2) + BEYOND_BYTES:
+        if is_exceeded(self.budget_) and self.budget_.excess(0) > (self.budget_.limit >> 2) + BEYOND_BYTES:
             self.free(address)
             refuse_more(bytes, self.budget_.limit, self.charged_bytes())
         return address

@@ -218,7 +218,10 @@ static uint32_t fresh_serial(sa_arena *arena) {
 }
 
 static unsigned next_class(sa_heap *heap, unsigned channel) {
-    uint32_t turn = atomic_fetch_add_explicit(&heap->turns[channel], 1, memory_order_relaxed);
+    /* Two threads at once may take the same turn: that costs a little evenness, where counting both would cost as much as
+     * a lock. */
+    uint32_t turn = atomic_load_explicit(&heap->turns[channel], memory_order_relaxed);
+    atomic_store_explicit(&heap->turns[channel], turn + 1, memory_order_relaxed);
     /* 2^32 is no multiple of 12, so the round is broken once in four thousand million blocks. */
     return (heap->start + turn % SA_CLASS_COUNT * heap->steps[channel]) % SA_CLASS_COUNT;
 }

@@ -44,6 +44,8 @@ SA_FIELD(dirty, 40, 1)  /* used since its bytes were last copied out */
 _Static_assert(SA_PINS_MAX == (1 << 9) - 1 && SA_HEAT_COUNT == 1 << 10, "fields of a meta");
 _Static_assert((SA_SMALL_BYTES_MAX >> 1) / 8 <= 1 << 11, "slack fits its field");
 
+enum { SA_SLAB_SHIFTS = 16 };
+
 /* --- slabs ----------------------------------------------------------------------------------------------------- */
 
 typedef struct sa_slab {
@@ -125,6 +127,11 @@ static inline char *sa_unit_start(const sa_arena *arena, uint32_t unit) {
 static inline uint64_t sa_cell_offset(const sa_slab *slab, uint32_t index) {
     return slab->cells_offset + (uint64_t)index * (slab->cell_bytes + sizeof(sa_meta));
 }
+/* Where a slab begins in its first unit. Not all at the same place, or they would all want the same lines of a cache. */
+static inline uint32_t sa_slab_shift(uint32_t unit) { return unit % SA_SLAB_SHIFTS * 64; }
+static inline sa_slab *sa_slab_of_unit(const sa_arena *arena, uint32_t unit) {
+    return (sa_slab *)(sa_unit_start(arena, unit) + sa_slab_shift(unit));
+}
 static inline sa_meta *sa_cell_meta(sa_slab *slab, uint32_t index) {
     return (sa_meta *)((char *)slab + sa_cell_offset(slab, index));
 }
@@ -199,7 +206,7 @@ static inline void sa_ref_of_entry(sa_arena *arena, uint64_t *entry, sa_ref *ref
     uint32_t location = (uint32_t)*entry & 0x7FFFFFFF;
     ref->entry = entry;
     ref->index = location & (SA_CELL_COUNT_MAX - 1);
-    ref->slab = (sa_slab *)sa_unit_start(arena, location >> 12);
+    ref->slab = sa_slab_of_unit(arena, location >> 12);
     ref->meta = sa_cell_meta(ref->slab, ref->index);
     ref->cell = (char *)(ref->meta + 1);
 }

@@ -111,7 +111,8 @@ static void trim_slab(sa_arena *arena, sa_slab *slab) {
     if (bits == 0)
         return;
     uint64_t cells = word * 64 + 64 - (uint64_t)__builtin_clzll(bits);
-    sa_units_untouch(arena, slab->unit, slab->unit_count, sa_cell_offset(slab, (uint32_t)cells));
+    uint64_t end = sa_slab_shift(slab->unit) + sa_cell_offset(slab, (uint32_t)cells);
+    sa_units_untouch(arena, slab->unit, slab->unit_count, end);
 }
 
 static void finish(sa_arena *arena) {

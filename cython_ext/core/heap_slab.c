@@ -25,7 +25,7 @@ void sa_size_classes_init(void) {
         uint32_t bytes = cell_bytes_of(number);
         uint32_t units = bytes > SA_LARGE_SLAB_CELL_BYTES ? SA_LARGE_SLAB_UNITS : 1;
         /* A cell, its meta and its bit; less the header and a word of bits that is not full. */
-        uint64_t room = (uint64_t)units * SA_UNIT_BYTES - sizeof(sa_slab) - 8;
+        uint64_t room = (uint64_t)units * SA_UNIT_BYTES - SA_SLAB_SHIFTS * 64 - sizeof(sa_slab) - 8;
         uint64_t count = room * 8 / ((bytes + sizeof(sa_meta)) * 8 + 1);
         count = count > SA_CELL_COUNT_MAX ? SA_CELL_COUNT_MAX : count;
         uint64_t cells = sizeof(sa_slab) + (count + 63) / 64 * 8;
@@ -80,8 +80,9 @@ static sa_slab *slab_new_slow(sa_arena *arena, unsigned number) {
     uint32_t unit = sa_units_take(arena, size_class->unit_count);
     if (unit == UINT32_MAX)
         return NULL;
-    sa_slab *slab = (sa_slab *)sa_unit_start(arena, unit);
-    sa_units_touch(arena, unit, 0, size_class->cells_offset);
+    sa_slab *slab = sa_slab_of_unit(arena, unit);
+    uint32_t shift = sa_slab_shift(unit);
+    sa_units_touch(arena, unit, shift, shift + size_class->cells_offset);
     unsigned words = (size_class->cell_count + 63u) / 64;
     memset(slab, 0, sizeof *slab + words * 8);
     slab->unit = unit;
@@ -113,7 +114,8 @@ int sa_cell_take(sa_arena *arena, uint64_t length, sa_slab **found, uint32_t *in
     }
     *found = slab;
     *index = word * 64 + bit;
-    sa_units_touch(arena, slab->unit, sa_cell_offset(slab, *index), sa_cell_offset(slab, *index + 1));
+    uint64_t start = sa_slab_shift(slab->unit) + sa_cell_offset(slab, *index);
+    sa_units_touch(arena, slab->unit, start, start + sizeof(sa_meta) + slab->cell_bytes);
     return 0;
 }
 
