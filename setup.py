@@ -25,6 +25,7 @@ EXTENSIONS = {
     "_census": ["policy.c"],
     "_heap": [*HEAP, "spectrum.c"],
     "_heap_census": [*HEAP],
+    "_parity": ["parity.c"],
     "_policy": ["policy.c", "replay.c"],
     "_thermal": [],
     "_iteration": [],

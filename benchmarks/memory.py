@@ -155,6 +155,7 @@ def child(part: str, subject: str) -> dict[str, object]:
             print(f"({subject} is not installed)")
             return {}
     paths = [str(HERE.parent), str(HERE), str(HERE.parent / "build" / "benchmarks")]
+    paths += os.environ.get("PYTHONPATH", "").split(os.pathsep)
     settings = os.environ | {"LD_PRELOAD": library, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, __file__, "child", part, subject]
     done = subprocess.run(command, env=settings, capture_output=True, text=True)

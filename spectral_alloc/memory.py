@@ -23,6 +23,7 @@ from spectral_alloc.memory_stats import RESIDENCY_OF_BLOCK, MemoryStats, gather
 from spectral_alloc.memory_tiers import AUTO, COLD, HOT, STEP_BYTES, WARM, MemoryTiers
 from spectral_alloc.residency import Residency
 from spectral_alloc.spectrum import Spectrum, zeros
+from spectral_alloc.stripes import ScrubReport, Stripes
 from spectral_alloc.units import format_bytes, parse_bytes
 
 __all__ = [
@@ -75,6 +76,7 @@ class SpectralMemory(HeapCore):
     Parameters: n_zeros (bands, 1 to 10,000), memory_limit (bytes, or text such as "64 MB", for pages, frames and
     bookkeeping; None shares the process's limit), spill_dir (existing directory for spill files; None for the
     system's), seed (the class of each channel's first block), disk_limit, codec (as for ThermalDict.open),
+    redundancy (parity shards for each stripe of ten cold frames: 0, 1 or 2),
     file_system (for tests).
     Errors: ValueError or TypeError for a bad setting, FileNotFoundError, NotADirectoryError
     or PermissionError for a bad directory; each names what was given.
@@ -104,6 +106,7 @@ class SpectralMemory(HeapCore):
         seed: int = 0,
         disk_limit: int | str | None = None,
         codec: str | None = None,
+        redundancy: int = 0,
         file_system: FileSystem = REAL_FILE_SYSTEM,
     ) -> None:
         spectrum = Spectrum(n_zeros)
@@ -114,7 +117,8 @@ class SpectralMemory(HeapCore):
         store = ColdStore(spill_dir, disk_bytes, file_system)
         self._spectrum = spectrum
         self._retuned = 0
-        self._tiers = MemoryTiers(self, store, FrameCodec(codec, sample_limit_bytes=CODEC_SAMPLE_BYTES))
+        frames = Stripes(store, redundancy) if redundancy != 0 else store
+        self._tiers = MemoryTiers(self, frames, FrameCodec(codec, sample_limit_bytes=CODEC_SAMPLE_BYTES))
         budget = governor.budget if limit_bytes is None else governor.own_budget(limit_bytes)
         steps = [lattice.EXPONENTS[prime] for prime in lattice.PRIMES]
         indices = np.array(list(spectrum), dtype=np.int64)
@@ -278,6 +282,20 @@ class SpectralMemory(HeapCore):
             raise ValueError(f"step_bytes must be at least 1, not {step_bytes!r}")
         return self._tiers.compact(step_bytes)
 
+    def scrub(self) -> ScrubReport:
+        """Read every frame and check it; repair damaged ones on disk by their stripe, if redundancy is 1 or 2.
+
+        Returns: shards and blocks checked, shards repaired, addresses of blocks that are lost. Cost: a read of all
+        frames.
+
+        >>> from spectral_alloc import SpectralMemory
+        >>> with SpectralMemory(redundancy=2) as mem:
+        ...     mem.scrub()
+        ScrubReport(checked=0, repaired=0, lost=())
+        """
+        self._raise_closed()
+        return self._tiers.scrub()
+
     # looking at it ----------------------------------------------------------------------------------------------------
 
     def get_stats(self) -> MemoryStats:
@@ -301,7 +319,7 @@ class SpectralMemory(HeapCore):
             compaction_step_seconds_max=tiers.step_seconds_max,
             disk_live_bytes=tiers.store.live_bytes,
             disk_dead_bytes=tiers.store.dead_bytes,
-            repairs=0,
+            repairs=getattr(tiers.store, "repairs", 0),
             events=dict(tiers.events),
         )
 
@@ -334,13 +352,10 @@ class SpectralMemory(HeapCore):
     def close(self) -> None:
         """Forget all blocks and remove the spill files; may be repeated.
 
-        Errors: BufferError while a view or an array is alive, and then nothing has changed.
+        Views and arrays that are still alive stay valid, and keep their arena in memory until the last of them is gone.
         """
         if self.closed:
             return
-        viewed = self.get_stats().pinned_blocks
-        if viewed:
-            raise BufferError(f"{viewed} blocks are viewed; release their views and arrays before closing")
         governor.withdraw(self._reference)
         self._close()
         self._tiers.store.close()

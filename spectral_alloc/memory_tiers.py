@@ -39,6 +39,7 @@ from spectral_alloc._heap_census import addresses, live_bytes, state_bytes, warm
 from spectral_alloc.cold_store import ColdStore
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.frame import FrameCodec
+from spectral_alloc.stripes import ScrubReport, Stripes
 
 __all__ = ["AUTO", "COLD", "HOT", "WARM", "MemoryTiers"]
 
@@ -66,12 +67,12 @@ SKIPS_MAX = 256  # calls that do not try again after a relief that gave up
 class MemoryTiers:
     """Moves the blocks of one heap between RAM and disk.
 
-    Parameters: ``core`` (the heap), ``store`` (frames on disk), ``codec``.
+    Parameters: ``core`` (the heap), ``store`` (frames on disk, with parity or without), ``codec``.
     Cost: a relief is proportional to what it moves; a block that comes back is one decode, and one disk read when cold.
     Threads: safe.
     """
 
-    def __init__(self, core: HeapCore, store: ColdStore, codec: FrameCodec) -> None:
+    def __init__(self, core: HeapCore, store: ColdStore | Stripes, codec: FrameCodec) -> None:
         # Weak, since the heap owns this object: a heap that nobody has must be given back at once.
         self._core = weakref.ref(core)
         self.store = store
@@ -312,7 +313,7 @@ class MemoryTiers:
             while pending and sum(len(frame) for *_, frame in batch) < BATCH_BYTES:
                 batch.append(pending.pop())
             try:
-                places = self.store.append([frame for *_, frame in batch])
+                places = self._append(batch)
             except OSError as error:
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
                 self._note("disk full" if full else "disk failed", error)
@@ -325,6 +326,12 @@ class MemoryTiers:
                 else:
                     self.store.release(place, len(frame))
         return freed
+
+    def _append(self, batch: list[tuple[int, int, bytes]]) -> list[int]:
+        frames = [frame for *_, frame in batch]
+        if isinstance(self.store, Stripes):
+            return self.store.append(frames, [address >> 37 & 15 for address, *_ in batch])
+        return self.store.append(frames)
 
     def _note(self, event: str, error: BaseException) -> None:
         """Count an event, and warn about the first of its kind."""
@@ -340,37 +347,71 @@ class MemoryTiers:
         with self._relieving:
             state, _, _, frame_bytes, *_ = self.core._look(address)
             if state in (BYTES, EXTENT):
-                pending: list[tuple[int, int, bytes]] = []
                 self._let_leave(address, None)
-                self._write(pending)
             elif state in (FRAME, FRAME_EXTENT):
                 frame = self.core._copy_out(address, state, frame_bytes)
                 if frame is not None:
                     self._write([(address, state, frame)])
 
     def settle(self) -> int:
-        """Put blocks that were made SMEM_WARM or SMEM_COLD where they are to rest; returns how many moved."""
+        """Put blocks that were made SMEM_WARM or SMEM_COLD where they are to rest; returns how many moves it took."""
         before = self.demotions
         for number in range(CLASS_COUNT):
             position = 0
             while True:
                 found, position = addresses(self.core, number, position)
-                for address in found:
-                    self._settle_one(address)
+                self._settle_some(found)
                 if position == 0:
                     break
         return self.demotions - before
 
-    def _settle_one(self, address: int) -> None:
-        try:
-            for _ in range(2):
-                state, *_, hint, pins, _ = self.core._look(address)
-                if pins or hint not in (WARM, COLD):
-                    return
-                if state in (BYTES, EXTENT) or (hint == COLD and state in (FRAME, FRAME_EXTENT)):
-                    self.demote(address)
-        except KeyError:
-            return  # freed meanwhile
+    def _settle_some(self, found: list[int]) -> None:
+        pending: list[tuple[int, int, bytes]] = []
+        with self._relieving:
+            for address in found:
+                try:
+                    state, _, _, _, _, hint, pins, _ = self.core._look(address)
+                    if pins or hint not in (WARM, COLD):
+                        continue
+                    if state in (BYTES, EXTENT):
+                        self._let_leave(address, None)
+                    state, _, _, frame_bytes, *_ = self.core._look(address)
+                except KeyError:
+                    continue  # freed meanwhile
+                if hint == COLD and state in (FRAME, FRAME_EXTENT):
+                    frame = self.core._copy_out(address, state, frame_bytes)
+                    if frame is not None:
+                        pending.append((address, state, frame))
+            self._write(pending)
+
+    def scrub(self) -> ScrubReport:
+        """Check every frame, and repair those on disk that are damaged, where there is parity."""
+        checked = repaired = 0
+        if isinstance(self.store, Stripes):
+            checked, repaired, _ = self.store.scrub()
+        lost = []
+        for number in range(CLASS_COUNT):
+            position = 0
+            while True:
+                found, position = addresses(self.core, number, position)
+                for address in found:
+                    checked += 1
+                    if not self._is_whole(address):
+                        lost.append(address)
+                if position == 0:
+                    break
+        return ScrubReport(checked, repaired, tuple(lost))
+
+    def _is_whole(self, address: int) -> bool:
+        """Whether the frame of a block, if it has one, is what it was."""
+        with self._relieving:
+            try:
+                found = self.core._look(address)
+                return found[0] in (BYTES, EXTENT, GROWN) or self._bytes_of(address, found) is not None
+            except (CorruptFrameError, OSError):
+                return False
+            except KeyError:
+                return True  # freed meanwhile
 
     # compaction -------------------------------------------------------------------------------------------------------
 

@@ -217,7 +217,7 @@ def test_a_viewed_block_stays(mem: SpectralMemory) -> None:
     address = mem.malloc(1000)
     with mem.view(address) as buffer:
         buffer[:5] = b"hello"
-        for use in (lambda: mem.free(address), lambda: mem.realloc(address, 2000), mem.close):
+        for use in (lambda: mem.free(address), lambda: mem.realloc(address, 2000)):
             with pytest.raises(BufferError):
                 use()
         assert mem.demote(address) is Residency.HOT
@@ -412,6 +412,20 @@ def test_a_closed_heap_refuses() -> None:
             use()
     assert mem.closed
     assert repr(mem) == "<closed SpectralMemory>"
+
+
+def test_an_array_outlives_the_closing_of_its_heap() -> None:
+    """close() with an array alive succeeds; the array keeps its bytes, and the memory goes when the array does."""
+    with SpectralMemory(memory_limit="50 MB") as mem:
+        budget = mem.budget
+        others = [mem.malloc(100_000) for _ in range(50)]
+        numbers = mem.array(others[7], "i4")
+        numbers[:] = 7
+    assert mem.closed
+    assert numbers.sum() == 7 * 25_000
+    assert 100_000 < budget.used_bytes < 1_000_000
+    del numbers, mem
+    assert budget.used_bytes == 0
 
 
 def test_a_heap_cannot_be_pickled_or_copied(mem: SpectralMemory) -> None:
