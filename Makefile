@@ -44,6 +44,7 @@ bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[bench]"
 	$(BIN)/python benchmarks/hot.py
 	$(BIN)/python benchmarks/race.py --scale 0.1
+	$(BIN)/python benchmarks/space.py --repeats 5 --edits 500000
 
 clean:
 	rm -rf build dist .venv *.egg-info spectral_alloc/*.so

@@ -27,6 +27,7 @@ from spectral_alloc.errors import (
     UnknownAddressError,
     UntrustedError,
 )
+from spectral_alloc.generative_space import FastGMemContext, GenerativeSpace
 from spectral_alloc.governor import get_memory_limit, set_memory_limit
 from spectral_alloc.memory import (
     SMEM_AUTO,
@@ -39,6 +40,7 @@ from spectral_alloc.memory import (
 from spectral_alloc.memory_stats import MemoryStats
 from spectral_alloc.move_watch import Move
 from spectral_alloc.residency import LEGAL_TRANSITIONS, Residency
+from spectral_alloc.sorted_space import SortedSpace
 from spectral_alloc.spectrum import Resonance, Spectrum
 from spectral_alloc.stats import ThermalStats
 from spectral_alloc.thermal_dict import ThermalDict
@@ -52,6 +54,8 @@ __all__ = [
     "ClosedError",
     "CorruptFrameError",
     "CorruptLogError",
+    "FastGMemContext",
+    "GenerativeSpace",
     "HierarchicalSpectralMemory",
     "LockedError",
     "MemoryStats",
@@ -59,6 +63,7 @@ __all__ = [
     "RegrowError",
     "Residency",
     "Resonance",
+    "SortedSpace",
     "SpectralAllocError",
     "SpectralMemory",
     "Spectrum",

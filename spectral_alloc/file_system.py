@@ -49,6 +49,10 @@ class FileSystem:
         """Open a file for reading and writing and return its fd; a symbolic link is refused."""
         return os.open(path, COMMON_FLAGS)
 
+    def open_reading(self, path: str) -> int:
+        """Open a file for reading only and return its fd; a symbolic link is refused."""
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
     def write_some(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
         """Write a beginning of at most ``BUFFERS_PER_CALL`` buffers and return how many bytes that was."""
         return os.pwritev(fd, buffers, offset)
@@ -107,6 +111,18 @@ class FileSystem:
         """Return when the file's bytes, and what is needed to read them back, are on stable storage."""
         os.fdatasync(fd)
 
+    def sync_directory(self, path: str) -> None:
+        """Return when the names that were made, changed or removed in a directory are on stable storage."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file or directory another name in one piece; a file of that name is replaced."""
+        os.rename(source, target)
+
     def close(self, fd: int) -> None:
         """Close an fd; it is invalid afterwards even if this raises."""
         os.close(fd)
@@ -130,6 +146,10 @@ class FileSystem:
     def status(self, path: str) -> os.stat_result:
         """Return owner, mode and kind of a path, without following a link at its end."""
         return os.lstat(path)
+
+    def status_of(self, fd: int) -> os.stat_result:
+        """Return owner, mode and kind of an open file."""
+        return os.fstat(fd)
 
     def is_writable(self, path: str) -> bool:
         """Say whether the kernel lets this process create files in a directory; root it lets always."""
