@@ -6,6 +6,8 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures", "_fork")]
+
 # module -> C files of cython_ext/core linked into it
 EXTENSIONS = {
     "_spectrum": ["spectrum.c"],
@@ -21,6 +23,9 @@ EXTENSIONS = {
     "_passage": ["policy.c"],
     "_shadows": [],
     "_census": ["policy.c"],
+    "_heap": [*HEAP, "spectrum.c"],
+    "_heap_census": [*HEAP],
+    "_parity": ["parity.c"],
     "_policy": ["policy.c", "replay.c"],
     "_log": ["log_record.c", "crc32c.c"],
     "_safe": [],

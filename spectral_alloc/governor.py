@@ -1,7 +1,8 @@
 """The governor: one memory limit for the process, shared by all containers that have none of their own.
 
-Words: the *process budget* is what set_memory_limit sets; a *container* is a ThermalDict; a container with a memory
-limit of its own has a budget below the process budget once the caller has set one, and stands alone before that.
+Words: the *process budget* is what set_memory_limit sets; a *container* is a ThermalDict or a SpectralMemory; a
+container with a memory limit of its own has a budget below the process budget once the caller has set one, and
+stands alone before that.
 
 Invariant: every live container is registered under a key that only its own finaliser removes.
 
@@ -11,16 +12,13 @@ Threads: any. Cost: a container registers once; a relief of the shared budget lo
 import os
 import weakref
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 from spectral_alloc._cell import Budget
 from spectral_alloc.allocator import small_allocation_bytes
 from spectral_alloc.limits import available_memory_bytes, resident_bytes
 from spectral_alloc.units import parse_bytes
 from spectral_alloc.writer import Writer
-
-if TYPE_CHECKING:
-    from spectral_alloc.thermal_dict import ThermalDict
 
 __all__ = ["Governor", "get_memory_limit", "governor", "set_memory_limit"]
 
@@ -31,12 +29,44 @@ SLACK_SHARE = 0.5  # of the containers' bytes: the most that is put down as slac
 SLACK_TOLERANCE = 1.25  # times what the containers may hold can the process grow before it counts
 
 
+class _Ledger(Protocol):
+    """What the governor needs to know of what a container uses."""
+
+    @property
+    def used_bytes(self) -> int: ...
+    @property
+    def counted_bytes(self) -> int: ...
+    @property
+    def budget(self) -> Budget: ...
+    def excess_bytes(self, slack: int = 0) -> int: ...
+    def charge_slack(self, slack_bytes: int) -> None: ...
+
+
+class _Relievable(Protocol):
+    """What makes room."""
+
+    def relieve(self) -> None: ...
+
+
+class _Container(Protocol):
+    """What the governor needs of a container."""
+
+    @property
+    def _ledger(self) -> _Ledger: ...
+    @property
+    def _tiers(self) -> _Relievable: ...
+    def _join(self, parent: Budget) -> None: ...
+    def _settle(self) -> None: ...
+    def _work(self) -> None: ...
+    def _after_fork_in_child(self) -> None: ...
+
+
 class Governor:
     """Owns the process budget, the registry of containers and the background writer."""
 
     def __init__(self) -> None:
         self.writer = Writer()
-        self._containers: dict[int, weakref.ref[ThermalDict[Any, Any]]] = {}
+        self._containers: dict[int, weakref.ref[_Container]] = {}
         self._budget: Budget | None = None
         self._is_set = False
         self._slack_bytes = 0.0
@@ -65,32 +95,32 @@ class Governor:
         for container in self.containers():
             container._settle()
 
-    def register(self, container: "ThermalDict[Any, Any]") -> "weakref.ref[ThermalDict[Any, Any]]":
+    def register(self, container: _Container) -> weakref.ref[_Container]:
         """Enter a new container."""
         reference = weakref.ref(container, self.withdraw)
         self._containers[id(reference)] = reference
         return reference
 
-    def withdraw(self, reference: "weakref.ref[ThermalDict[Any, Any]]") -> None:
+    def withdraw(self, reference: weakref.ref[_Container]) -> None:
         """Take out a container that was closed or deallocated."""
         self._containers.pop(id(reference), None)
 
-    def containers(self) -> "list[ThermalDict[Any, Any]]":
+    def containers(self) -> list[_Container]:
         """All live containers, oldest first."""
         references = list(self._containers.values())
         return [container for reference in references if (container := reference()) is not None]
 
-    def relieve_larger(self, container: "ThermalDict[Any, Any]") -> None:
+    def relieve_larger(self, container: _Container) -> None:
         """Before a container gives way itself, let those give way that hold clearly more of the same budget."""
         if len(self._containers) > 1:
             self._relieve(container, container._ledger.used_bytes * LARGER)
 
-    def relieve_others(self, container: "ThermalDict[Any, Any]") -> None:
+    def relieve_others(self, container: _Container) -> None:
         """After a container gave what it could, let the others of the same budget make room."""
         if len(self._containers) > 1:
             self._relieve(container, 0)
 
-    def _relieve(self, container: "ThermalDict[Any, Any]", above_bytes: float) -> None:
+    def _relieve(self, container: _Container, above_bytes: float) -> None:
         """Relieve those that share a budget with ``container`` and use more than so much, the largest first."""
         budget = container._ledger.budget
         others = [other for other in self.containers() if other is not container]
