@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from durable_model import PATH, Bench
+from durable_model import PATH, Bench, copied
 from simulated import ROOT, SimulatedFileSystem
 
 from spectral_alloc import LockedError, ThermalDict
@@ -46,11 +46,12 @@ def run_stubbornly(bench: Bench, operation: tuple[Any, ...], disk: SimulatedFile
     if bench.subject.closed:
         disk.heal()
         bench.subject = ThermalDict.open(PATH, **bench.settings)
-    found = list(bench.subject.items())
+    found = [(key, copied(value)) for key, value in bench.subject.items()]
     # A key that was deleted and put back comes back at the end of the order.
     assert sorted(found, key=repr) in (sorted(before, key=repr), sorted(bench.model.items(), key=repr)), operation
     bench.model = dict(found)
-    bench.note(dict.fromkeys(bench.written[-1], len(bench.moments)))
+    keys = [key for key, _ in operation[1]] if operation[0] == "transaction" else operation[1:2]
+    bench.note({} if operation[0] == "edit" else dict.fromkeys(keys, len(bench.moments)))
     bench.subject.check()
     return True
 
