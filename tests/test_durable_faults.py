@@ -50,8 +50,9 @@ def run_stubbornly(bench: Bench, operation: tuple[Any, ...], disk: SimulatedFile
     # A key that was deleted and put back comes back at the end of the order.
     assert sorted(found, key=repr) in (sorted(before, key=repr), sorted(bench.model.items(), key=repr)), operation
     bench.model = dict(found)
+    has_happened = sorted(found, key=repr) != sorted(before, key=repr)
     keys = [key for key, _ in operation[1]] if operation[0] == "transaction" else operation[1:2]
-    bench.note({} if operation[0] == "edit" else dict.fromkeys(keys, len(bench.moments)))
+    bench.note(dict.fromkeys(keys, len(bench.moments)) if has_happened and operation[0] != "edit" else {})
     bench.subject.check()
     return True
 
