@@ -6,28 +6,45 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures", "_fork")]
+
 # module -> C files of cython_ext/core linked into it
 EXTENSIONS = {
     "_spectrum": ["spectrum.c"],
     "_frame": ["crc32c.c", "shuffle.c"],
     "_frame_stats": [],
     "_closure": ["closure.c", "reach.c", "listing.c", "rules.c", "set_order.c", "instance.c", "sizer.c"],
+    "_graph_stream": ["graph_writer.c", "graph_reader.c", "graph_keys.c", "set_order.c"],
+    "_express": ["crc32c.c"],
     "_arena": [],
     "_cell": ["policy.c"],
     "_ledger": ["policy.c"],
     "_departure": ["policy.c"],
+    "_passage": ["policy.c"],
+    "_shadows": [],
     "_census": ["policy.c"],
+    "_heap": [*HEAP, "spectrum.c"],
+    "_heap_census": [*HEAP],
+    "_parity": ["parity.c"],
+    "_policy": ["policy.c", "replay.c"],
     "_log": ["log_record.c", "crc32c.c"],
     "_safe": [],
     "_journal": [],
     "_restore": [],
     "_thermal": [],
     "_iteration": [],
+    "_address": [],
+    "_generator": ["mixer.c", "variates.c", "generator.c", "permutation.c", "sorted.c"],
+    "_edit_journal": ["edit_block.c", "edit_sort.c", "crc32c.c"],
+    "_overlay": ["overlay.c", "overlay_bulk.c", "edit_block.c", "edit_sort.c", "crc32c.c"],
+    "_space": ["variates.c"],
 }
 
 HEADERS = sorted(glob("cython_ext/core/*.h"))
 
-C_FLAGS = ["-O2", "-g0", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
+# Fused operations would give the numbers of a GenerativeSpace other last bits on some machines.
+C_FLAGS = ["-O2", "-g0", "-fno-plt", "-std=c11", "-ffp-contract=off", "-Wall", "-Wextra"]
+C_FLAGS += ["-Wno-unused-parameter", "-Wno-unused-function"]
 SANITIZERS = "-fsanitize=address,undefined"
 SANITIZE_FLAGS = ["-O1", "-g", SANITIZERS, "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
 

@@ -30,7 +30,7 @@ def numbers(DictCore core not None):
     reasons = {}
     for reason in ledger.reasons.values():
         reasons[reason] = reasons.get(reason, 0) + 1
-    hot = (SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_FRESH, SA_QUEUE_HELD, SA_QUEUE_PINNED, SA_QUEUE_KEPT)
+    hot = (SA_QUEUE_WINDOW, SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_FRESH, SA_QUEUE_HELD, SA_QUEUE_PINNED, SA_QUEUE_KEPT)
     warm = (SA_QUEUE_WARM, SA_QUEUE_SHIPPING)
     warm_entries = sum([policy.queues[queue].count for queue in warm])
     return {
@@ -106,9 +106,9 @@ cdef str misplaced(Cell cell):
     """NULL-like None, or how the state and the queue of a cell disagree."""
     cdef unsigned state = cell.core.state, queue = cell.core.queue
     if state == SA_HOT:
-        fine = queue in (SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_FRESH, SA_QUEUE_HELD, SA_QUEUE_PINNED, SA_QUEUE_KEPT)
+        fine = queue in (SA_QUEUE_WINDOW, SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_FRESH, SA_QUEUE_HELD, SA_QUEUE_PINNED, SA_QUEUE_KEPT)
     elif state == SA_BACKED:
-        fine = queue in (SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_FRESH, SA_QUEUE_HELD)
+        fine = queue in (SA_QUEUE_WINDOW, SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_FRESH, SA_QUEUE_HELD)
     elif state == SA_WARM:
         fine = queue in (SA_QUEUE_WARM, SA_QUEUE_SHIPPING)
     else:

@@ -10,10 +10,12 @@ round of departures, begun when the ledger is above its limit.
 Invariants:
   1. A Departure or Shipment that is dropped before its commit puts its cells back: an exception anywhere loses nothing.
   2. A value is dropped only when it was closed before and after it was serialised, and its entry was not used in between:
-     every use of a departing entry calls the departure off.
+     every use of a departing entry calls the departure off. A *sealed* departure was serialised without running any
+     code but ours and looked at again by its reference count alone: nobody could have reached the value but through
+     gc.get_objects, which lists what the collector tracks, and with a part of a value it always tracks its root.
 
 Threads: the GIL protects everything; serialising and writing happen between the calls, without any lock of this file.
-Cost: a departure is two walks over the value's graph; a retry of a held value usually one look at a reference count.
+Cost: a departure is two walks over the value's graph, a sealed one is one; a retry of a held value usually one look at a reference count.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
@@ -27,6 +29,9 @@ from spectral_alloc._cell cimport Backed, Cell, Pending
 from spectral_alloc._ledger cimport FRESH_FAILURES, Ledger, frame_bytes_in_memory
 
 from spectral_alloc import _closure
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object value)
 
 cdef extern from *:
     """
@@ -186,6 +191,7 @@ cdef Departure examine(Ledger ledger, Cell cell):
     ledger.move(cell, SA_DEPARTING, "pressure")
     cell.core.payload = <void *>departure
     Py_DECREF(value)
+    departure.references = Py_REFCNT(value) - 1  # without the local variable
     return departure
 
 
@@ -220,6 +226,7 @@ def depart_cell(Ledger ledger not None, Cell cell not None):
     """Like depart, for one entry that the user names: its Departure, or None if it is not hot or cannot leave now."""
     if cell.core.state != SA_HOT or cell.core.kept:
         return None
+    sa_policy_send_off(&ledger.policy, &cell.core)
     return examine(ledger, cell)
 
 
@@ -298,6 +305,8 @@ cdef class Departure(Pending):
         cdef sa_verdict verdict
         if not self.is_pending() or self.ledger.gone:
             return False
+        if self.sealed and Py_REFCNT(self.value) == self.references:
+            return True
         closure_api.walk(self.ledger.walker, <PyObject *>self.value, 1, &verdict)
         if not self.is_pending():
             return False
@@ -318,7 +327,9 @@ cdef class Departure(Pending):
         sa_policy_push(&self.ledger.policy, &self.cell.core, SA_QUEUE_WARM)
         self.ledger.recharge(self.cell, frame_bytes_in_memory(PyBytes_GET_SIZE(frame)))
         self.ledger.demotions += 1
+        self.ledger.shadows.leave(<void *>self.cell)
         self.value = None
+        self.ledger.bury()
         return True
 
     def to_cold(self, unsigned long long place, unsigned long long frame_bytes):
@@ -332,7 +343,9 @@ cdef class Departure(Pending):
         self.cell.core.frequency = 0
         self.ledger.recharge(self.cell, 0)
         self.ledger.demotions += 1
+        self.ledger.shadows.leave(<void *>self.cell)
         self.value = None
+        self.ledger.bury()
         return True
 
 

@@ -1,10 +1,11 @@
-"""What a codec counts and samples while it encodes: FrameTally and SampleReservoir.
+"""What a codec counts and samples while it encodes: FrameTally, SampleReservoir and DriftGauge.
 
 Words: a frame is counted under one *codec*, the number in spectral_alloc._frame of that of its largest block;
 a *sample* is the raw bytes of one small value.
 
     FrameTally        | frames | raw bytes | frame bytes | failures |    4 x 8 B for each codec
     SampleReservoir   kept: list of bytes; byte_count <= bytes_max; len(kept) <= samples_max
+    DriftGauge        moving averages of raw and stored bytes | frames noted | least ratio | drifted
 
 Invariants:
     1. byte_count is the sum of the lengths of kept, and neither limit is ever exceeded.
@@ -113,3 +114,33 @@ cdef class SampleReservoir:
     def samples(self):
         """Return the samples kept, in a new list."""
         return list(self.kept)
+
+
+cdef class DriftGauge:
+    """Notices when small values no longer compress as they did when the dictionary was trained.
+
+    Parameters: weight of one frame in the moving averages, frames_min noted before they are trusted.
+    """
+
+    cdef double weight, raw, stored, ratio_min
+    cdef int64_t frames_min, count
+    cdef readonly bint drifted
+
+    def __init__(self, double weight, int64_t frames_min):
+        self.weight, self.frames_min = weight, frames_min
+
+    def restart(self, double raw_mean, double stored_mean, double ratio_min):
+        """Begin again with averages that the training found; a ratio below `ratio_min` will be drift."""
+        self.raw, self.stored, self.ratio_min = raw_mean, stored_mean, ratio_min
+        self.count = 0
+        self.drifted = False
+
+    def note(self, int64_t raw_bytes, int64_t stored_bytes):
+        """Take note of one frame; True when this is the one that shows the drift."""
+        self.raw += (raw_bytes - self.raw) * self.weight
+        self.stored += (min(stored_bytes, raw_bytes) - self.stored) * self.weight
+        self.count += 1
+        if self.drifted or self.count <= self.frames_min or self.raw >= self.ratio_min * self.stored:
+            return False
+        self.drifted = True
+        return True

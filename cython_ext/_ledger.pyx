@@ -23,6 +23,7 @@ from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
 from spectral_alloc._cell cimport Backed, Budget, Cell, Pending, charge_budget
+from spectral_alloc._shadows cimport Shadows
 
 from spectral_alloc import _closure
 from spectral_alloc._cell import STATE_NAMES, set_resolver
@@ -46,7 +47,6 @@ cpdef long long frame_bytes_in_memory(Py_ssize_t length) noexcept:
     """RAM that a frame of `length` bytes takes while it is WARM, as the allocator rounds it."""
     cdef long long size = length + BYTES_HEADER
     return (size + 15) & ~15 if size <= 512 else (size + 8 + 15) & ~15
-
 
 cdef inline Py_ssize_t value_bytes(object value) noexcept:
     """RAM of a value, estimated by a sample if it holds others."""
@@ -76,13 +76,14 @@ cdef class Ledger:
 
     def __cinit__(self, Budget budget not None, scale):
         sa_policy_init(&self.policy)
+        self.policy.cost_of = sa_policy_read_cost
         self.walker = closure_api.create(closure_api)
         live_ledgers.add(<size_t><void *>self)
         self.budget_ = budget
         self.countdown = TICK
         self.epoch_left = EPOCH_ACCESSES
         self.reasons = {}
-        self.graves = []
+        self.shadows = Shadows.__new__(Shadows)
         self.scale = scale
         self.band_of_count = <const uint8_t *>PyBytes_AS_STRING(scale.band_of_count)
         self.stay_from = <const unsigned short *>PyBytes_AS_STRING(scale.stay_from)
@@ -110,7 +111,7 @@ cdef class Ledger:
     def charge_slack(self, long long slack_bytes):
         """Set the part of the allocator's unusable memory that is put down to this container, if values can leave for it."""
         cdef long long movable = 0
-        for queue in (SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_WARM, SA_QUEUE_SHIPPING, SA_QUEUE_FRESH):
+        for queue in (SA_QUEUE_WINDOW, SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_WARM, SA_QUEUE_SHIPPING, SA_QUEUE_FRESH):
             movable += self.policy.queues[queue].bytes
         slack_bytes = min(slack_bytes, movable + max(0, self.slack_bytes - self.budget_.excess(0)))
         self.charge(slack_bytes - self.slack_bytes)
@@ -164,14 +165,12 @@ cdef class Ledger:
 
     cdef int enter(self, Cell cell, object value, long long key_bytes) except -1:
         """Make `cell` a new entry that holds `value`. Cost: one estimate of the value's size."""
+        cdef uint32_t charge = sa_charge_code(value_bytes(value))
         Py_INCREF(value)
-        cell.core.payload = <void *>value
-        cell.core.epoch = self.epoch
-        cell.core.charge = sa_charge_code(value_bytes(value))
-        sa_policy_admit(&self.policy, &cell.core, False)
+        sa_policy_enter(&self.policy, &cell.core, <void *>value, charge, self.epoch)
         self.entry_count += 1
         self.entry_bytes += key_bytes + CELL_BYTES
-        self.charge(sa_charge_bytes(cell.core.charge) + key_bytes + CELL_BYTES)
+        self.charge(sa_charge_bytes(charge) + key_bytes + CELL_BYTES)
         return 0
 
     cdef void unqueue(self, Cell cell) noexcept:
@@ -197,22 +196,21 @@ cdef class Ledger:
 
     cdef int dig(self, unsigned long long place, unsigned long long frame_bytes) except -1:
         """A frame on disk is dead; the store hears of it in bury, when no cell is half changed."""
-        self.graves.append(place)
-        self.graves.append(frame_bytes)
-        return 0
+        return self.shadows.drop(place, frame_bytes)
 
     cdef int bury(self) except -1:
         """Tell the store about dead frames. Runs Python code, so it comes last."""
-        while self.graves:
-            frame_bytes = self.graves.pop()
-            place = self.graves.pop()
+        cdef list graves = self.shadows.freed
+        while graves:
+            frame_bytes = graves.pop()
+            place = graves.pop()
             self.release(place, frame_bytes)
         return 0
 
     cdef object replace(self, Cell cell, object value):
         """Let `cell` hold `value`; returns the old payload, which the caller drops last."""
         cdef object dropped
-        if cell.core.state != SA_HOT or (cell.core.queue != SA_QUEUE_SMALL and cell.core.queue != SA_QUEUE_MAIN):
+        if cell.core.state != SA_HOT or not SA_ORDINARY_QUEUES >> cell.core.queue & 1:
             return self.replace_slow(cell, value)
         dropped = <object>cell.core.payload
         Py_DECREF(dropped)
@@ -225,18 +223,15 @@ cdef class Ledger:
 
     cdef object replace_slow(self, Cell cell, object value):
         """The same for a cell whose value is not live, or is held or pinned."""
-        cdef unsigned queue = cell.core.queue
         cdef object dropped = self.drop_payload(cell)
         Py_INCREF(value)
         cell.core.payload = <void *>value
         if cell.core.state != SA_HOT:
             self.move(cell, SA_HOT, "write")
         cell.core.flat = False
-        if queue != SA_QUEUE_KEPT:
-            sa_policy_remove(&self.policy, &cell.core)
-            sa_policy_admit(&self.policy, &cell.core, queue != SA_QUEUE_NONE)
         sa_cell_hit(&cell.core, self.epoch)
         self.recharge(cell, value_bytes(value))
+        sa_policy_renew(&self.policy, &cell.core)
         self.bury()
         return dropped
 
@@ -258,6 +253,7 @@ cdef class Ledger:
             self.unback(cell)
         elif cell.core.state == SA_DEPARTING:
             (<Pending>cell.core.payload).cancel()
+        self.shadows.leave(<void *>cell)
         self.unqueue(cell)
         self.recharge(cell, 0)
         self.move(cell, SA_DETACHED, "delete")
@@ -304,7 +300,6 @@ cdef class Ledger:
         immutable values a program may keep a weak reference, and see that it got a copy.) AGAIN is returned if
         the entry has moved or changed since `origin`: what was read may be stale, and an edit of it would be lost.
         """
-        cdef bint returning
         cdef Backed backed
         cdef object frame = None
         if cell.core.state == SA_HOT or cell.core.state == SA_BACKED or cell.core.state == SA_DEPARTING:
@@ -319,7 +314,6 @@ cdef class Ledger:
         sa_cell_hit(&cell.core, self.epoch)
         if cell.core.frequency < 2 and not insist and type(value) in (str, bytes, int, float, complex):
             return value
-        returning = cell.core.state == SA_WARM or cell.core.frequency >= 2
         self.promotions += 1
         if cell.core.flat and cell.core.state == SA_COLD:
             backed = Backed.__new__(Backed)
@@ -333,8 +327,8 @@ cdef class Ledger:
             cell.core.payload = <void *>value
             self.move(cell, SA_HOT, "read")
         sa_policy_remove(&self.policy, &cell.core)
-        sa_policy_admit(&self.policy, &cell.core, returning)
         self.recharge(cell, value_bytes(value))
+        sa_policy_return(&self.policy, &cell.core)
         self.bury()
         return value
 

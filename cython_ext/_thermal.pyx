@@ -94,20 +94,17 @@ cdef class DictCore(dict):
         # Not update(): a subclass may have its own, which dict's constructor would not call either.
         self.fill(args[0] if args else (), named)
 
-    # reading --------------------------------------------------------------------------------------------------------
-
     def __getitem__(self, key):
         cdef PyObject *found = PyDict_GetItemWithError(self, key)
         cdef sa_cell *core
         if found is not NULL and is_cell(found):
             core = &(<Cell>found).core
             if core.state == SA_HOT:
-                value = <object>core.payload
                 sa_cell_hit(core, self.ledger.epoch)
                 self.ledger.countdown -= 1
-                if self.ledger.countdown <= 0:
-                    self.tick_slow(<Cell>found)
-                return value
+                if self.ledger.countdown > 0:
+                    return <object>core.payload
+                return self.hit_tick_slow(<Cell>found)
         if found is NULL:
             return self.missing_slow(key)
         try:
@@ -125,12 +122,11 @@ cdef class DictCore(dict):
         if is_cell(found):
             core = &(<Cell>found).core
             if core.state == SA_HOT:
-                value = <object>core.payload
                 sa_cell_hit(core, self.ledger.epoch)
                 self.ledger.countdown -= 1
-                if self.ledger.countdown <= 0:
-                    self.tick_slow(<Cell>found)
-                return value
+                if self.ledger.countdown > 0:
+                    return <object>core.payload
+                return self.hit_tick_slow(<Cell>found)
         try:
             return self.value_slow(key, <object>found)
         except EntryGoneError:
@@ -202,8 +198,6 @@ cdef class DictCore(dict):
         if self.ledger.countdown <= 0:
             self.tick_slow(None)
         return result
-
-    # writing --------------------------------------------------------------------------------------------------------
 
     def __setitem__(self, key, value):
         self.store(key, value)
@@ -385,7 +379,10 @@ cdef class DictCore(dict):
         # Overridden so that C code (dict(d), {**d}) does not take the short cut that would copy cells.
         return sa_dict_iterator(self)
 
-    # maintenance ------------------------------------------------------------------------------------------------------
+    cdef object hit_tick_slow(self, Cell cell):
+        value = <object>cell.core.payload  # held before the tick, with which it may have to leave
+        self.tick_slow(cell)
+        return value
 
     cdef int tick_slow(self, Cell cell) except -1:
         """After every 256 hits: halve heat when due, and notice values that grew in place."""
@@ -486,12 +483,13 @@ cdef class DictCore(dict):
 
 cdef int traverse(PyObject *mapping, visitproc visit, void *arg) except -1:
     """Cells are not tracked by the garbage collector: the dict visits the values in their stead."""
-    cdef PyObject *member[4]
+    cdef PyObject *member[5]
     member[0] = <PyObject *>(<DictCore>mapping).tiers
     member[1] = <PyObject *>(<DictCore>mapping)._settings
     member[2] = <PyObject *>(<DictCore>mapping)._reference
     member[3] = <PyObject *>(<DictCore>mapping)._watch
-    for index in range(4):
+    member[4] = <PyObject *>(<DictCore>mapping)._journal
+    for index in range(5):
         if member[index] is not NULL and visit(member[index], arg):
             return 1
     return sa_dict_visit(mapping, &(<DictCore>mapping).holds_containers, visit, arg)

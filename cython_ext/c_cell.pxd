@@ -13,8 +13,8 @@ cdef extern from "cell.h" nogil:
 
     ctypedef struct sa_cell:
         void *payload
-        uint64_t frame_bytes "at.cold.frame_bytes"
-        void *ledger "at.cold.ledger"
+        uint64_t frame_bytes "next_or_length"
+        void *ledger "at.ledger"
         uint32_t charge
         uint32_t state
         uint32_t queue

@@ -1,5 +1,5 @@
 # Declarations of core/policy.h; the header is the truth.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from c_cell cimport sa_cell
 
@@ -14,7 +14,9 @@ cdef extern from "policy.h" nogil:
         SA_QUEUE_KEPT
         SA_QUEUE_SHIPPING
         SA_QUEUE_FRESH
+        SA_QUEUE_WINDOW
         SA_QUEUE_COUNT
+        SA_ORDINARY_QUEUES
 
     ctypedef struct sa_queue:
         int64_t bytes
@@ -22,12 +24,19 @@ cdef extern from "policy.h" nogil:
 
     ctypedef struct sa_policy:
         sa_queue *queues
+        double share
+        double (*cost_of)(const sa_cell *cell) noexcept
 
     void sa_policy_init(sa_policy *policy)
+    double sa_policy_read_cost(const sa_cell *cell) noexcept
+    void sa_policy_enter(sa_policy *policy, sa_cell *cell, void *payload, uint32_t charge, uint8_t epoch_now)
     void sa_policy_push(sa_policy *policy, sa_cell *cell, unsigned queue)
     void sa_policy_remove(sa_policy *policy, sa_cell *cell)
     void sa_cell_unlink_stray(sa_cell *cell)
-    void sa_policy_admit(sa_policy *policy, sa_cell *cell, int returning)
+    void sa_policy_admit(sa_policy *policy, sa_cell *cell, int proven)
+    void sa_policy_return(sa_policy *policy, sa_cell *cell)
+    void sa_policy_renew(sa_policy *policy, sa_cell *cell)
+    void sa_policy_send_off(sa_policy *policy, sa_cell *cell)
     int64_t sa_policy_recharge(sa_policy *policy, sa_cell *cell, int64_t bytes)
     sa_cell *sa_policy_victim(sa_policy *policy)
     sa_cell *sa_policy_oldest(const sa_policy *policy, unsigned queue)

@@ -24,32 +24,55 @@ from spectral_alloc.errors import (
     RegrowError,
     SpectralAllocError,
     StaleAddressError,
+    UnknownAddressError,
     UntrustedError,
 )
+from spectral_alloc.generative_space import FastGMemContext, GenerativeSpace
 from spectral_alloc.governor import get_memory_limit, set_memory_limit
 from spectral_alloc.log_check import CheckReport, repair, verify
+from spectral_alloc.memory import (
+    SMEM_AUTO,
+    SMEM_COLD,
+    SMEM_HOT,
+    SMEM_WARM,
+    HierarchicalSpectralMemory,
+    SpectralMemory,
+)
+from spectral_alloc.memory_stats import MemoryStats
 from spectral_alloc.move_watch import Move
 from spectral_alloc.residency import LEGAL_TRANSITIONS, Residency
+from spectral_alloc.sorted_space import SortedSpace
 from spectral_alloc.spectrum import Resonance, Spectrum
 from spectral_alloc.stats import ThermalStats
 from spectral_alloc.thermal_dict import ThermalDict
 
 __all__ = [
     "LEGAL_TRANSITIONS",
+    "SMEM_AUTO",
+    "SMEM_COLD",
+    "SMEM_HOT",
+    "SMEM_WARM",
     "CheckReport",
     "ClosedError",
     "CorruptFrameError",
     "CorruptLogError",
+    "FastGMemContext",
+    "GenerativeSpace",
+    "HierarchicalSpectralMemory",
     "LockedError",
+    "MemoryStats",
     "Move",
     "RegrowError",
     "Residency",
     "Resonance",
+    "SortedSpace",
     "SpectralAllocError",
+    "SpectralMemory",
     "Spectrum",
     "StaleAddressError",
     "ThermalDict",
     "ThermalStats",
+    "UnknownAddressError",
     "UntrustedError",
     "get_memory_limit",
     "register_type",

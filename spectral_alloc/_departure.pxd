@@ -9,6 +9,8 @@ cdef class Departure(Pending):
     cdef readonly object value   # the live object
     cdef readonly unsigned flags # of the verdict, for the serialiser
     cdef readonly long long value_bytes
+    cdef Py_ssize_t references   # to the value, when it was found closed
+    cdef bint sealed             # serialised without running foreign code
 
     cdef bint is_pending(self) noexcept
     cdef void restore(self) noexcept

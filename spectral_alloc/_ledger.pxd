@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t
 from c_closure cimport sa_closure, sa_closure_api
 from c_policy cimport sa_policy
 from spectral_alloc._cell cimport Cell, Budget
+from spectral_alloc._shadows cimport Shadows
 
 
 cdef enum:
@@ -33,7 +34,7 @@ cdef class Ledger:
     cdef long long hits_hot, hits_warm, hits_cold, promotions, demotions, spills, migrations, examined
     cdef object loader           # weak reference to tiers.load, for stray cells
     cdef object release          # callable(place, frame_bytes): a frame on disk is dead
-    cdef list graves             # place, frame_bytes, place, ...: dead frames the store has not heard of yet
+    cdef Shadows shadows         # promoted values whose frames are still on disk; dead frames the store has not heard of
     cdef dict reasons            # address of a pinned cell -> why it is pinned
     cdef list moves              # cell, from, to, cause, cell, ... when somebody watches, else None
     cdef object scale            # HeatScale, keeps the two tables alive

@@ -31,6 +31,7 @@ cdef class DictCore(dict):
     cdef int weigh_table(self) except -1
     cdef object take(self, key)
     cdef int update_pairs_slow(self, pairs) except -1
+    cdef object hit_tick_slow(self, Cell cell)
     cdef int tick_slow(self, Cell cell) except -1
     cdef int pulse_slow(self) except -1
     cdef void sweep(self, Py_ssize_t cells) noexcept

@@ -13,6 +13,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from spectral_alloc._departure import Departure, ship
+from spectral_alloc._passage import Parcel
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.journal import Journal
 from spectral_alloc.log import Log
@@ -22,6 +23,7 @@ from spectral_alloc.value_form import digest_of
 
 if TYPE_CHECKING:
     from spectral_alloc._cell import Cell
+    from spectral_alloc._journal import JournalEntry
     from spectral_alloc._ledger import Ledger
     from spectral_alloc._thermal import DictCore
 
@@ -45,6 +47,7 @@ class DurableTiers(Tiers):
 
     def __init__(self, ledger: "Ledger", settings: Settings, log: Log) -> None:
         super().__init__(ledger, settings, log)
+        self.take_general_way()
         self.returning: list[Cell] = []
 
     def serve(self, journal: Journal) -> None:
@@ -59,34 +62,30 @@ class DurableTiers(Tiers):
         self.journal.commit_for_relief()
         super().relieve()
 
-    def _send_down(self, departure: Departure, small: list[tuple[Departure, bytes]]) -> int:
+    def _send_down(self, departure: Departure, parcel: Parcel) -> None:
         """A clean value leaves for its committed place; any other as in an ephemeral dict."""
         journal, cell = self.journal, departure.cell
         entry = journal.entry_of(cell)
-        if entry is None or not journal.is_clean(entry):
-            return self._send_down_anew(departure, small)
-        if not entry.flat:
-            try:
-                parts, _ = self._dumps(departure.value, departure.flags)
-            except Exception:
-                return self._send_down_anew(departure, small)
-            if digest_of(parts) != entry.digest:
-                del parts
-                journal.edited[entry] = None
-                return self._send_down_anew(departure, small)
-            del parts
-        if departure.to_cold(entry.place, entry.frame_bytes):
+        is_kept = entry is not None and journal.is_clean(entry) and (entry.flat or self._is_unchanged(departure, entry))
+        if entry is None or not is_kept:
+            super()._send_down(departure, parcel)
+        elif departure.to_cold(entry.place, entry.frame_bytes):
             journal.let_go(cell)
-        return 0
 
-    def _send_down_anew(self, departure: Departure, small: list[tuple[Departure, bytes]]) -> int:
-        """Serialise and encode; a frame that saves no RAM waits in ``small``."""
-        return super()._send_down(departure, small)
+    def _is_unchanged(self, departure: Departure, entry: "JournalEntry") -> bool:
+        """Is the value still what the log has? If not, the journal hears of the edit."""
+        try:
+            parts, _ = self._dumps(departure.value, departure.flags)
+        except Exception:
+            return False  # the general way meets it again, and knows what to do
+        if digest_of(parts) == entry.digest:
+            return True
+        self.journal.edited[entry] = None
+        return False
 
-    def _send_small(self, small: list[tuple[Departure, bytes]]) -> None:
+    def _send_parcel(self, parcel: Parcel) -> None:
         """Park the frames of values that take no more RAM than their frames."""
-        batch = small[:]
-        small.clear()
+        batch = parcel.unpack()
         frames = [frame for _, frame in batch]
         places = self._append(frames)
         if places is None:
@@ -133,7 +132,9 @@ class DurableTiers(Tiers):
     def _dumps(self, value: Any, flags: int) -> tuple[Sequence[Any], Sequence[int]]:
         return self.journal.form.dumps(value)
 
-    def _loads(self, parts: Sequence[Any], cell: "Cell", origin: tuple[Any, ...]) -> Any:
+    def general_value(self, frame: bytes, cell: "Cell", origin: tuple[Any, ...]) -> Any:
+        """The value of a frame; what is on disk is known from now on, by its digest."""
+        parts = self.codec.decode(frame)
         value = self.journal.form.loads(parts)
         if origin[0] == "cold" and origin[1] not in self.journal.parked:
             self.journal.adopt(cell, origin, digest_of(parts))

@@ -9,6 +9,7 @@ __all__ = [
     "RegrowError",
     "SpectralAllocError",
     "StaleAddressError",
+    "UnknownAddressError",
     "UntrustedError",
 ]
 
@@ -51,3 +52,7 @@ class UntrustedError(SpectralAllocError, PermissionError):
 
 class StaleAddressError(SpectralAllocError, KeyError):
     """The address was freed, and may since have been given to another block."""
+
+
+class UnknownAddressError(SpectralAllocError, KeyError):
+    """No block was ever at the address."""

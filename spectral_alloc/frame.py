@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import lz4.block  # type: ignore[import-untyped]  # lz4 ships no type information
 import zstandard
 
+from spectral_alloc._express import Express
 from spectral_alloc._frame import (
     ITEM_SIZE_MAX,
     LZ4,
@@ -109,6 +110,8 @@ class FrameCodec:
         self._dictionaries = FrameDictionaries(sample_limit_bytes if uses_zstd else 0)
         self._contexts = _Contexts()
         self._tally = FrameTally()
+        #: The same for the most common values, in one call.
+        self.express = Express(self._dictionaries, self._tally)
         self._small_turn = 0
         self._small_zstd_share = 0.0
 
@@ -350,7 +353,7 @@ class FrameCodec:
             else:
                 known = self._contexts.decompressors.get(dictionary_id)
                 decompressor = known if known is not None else self._decompressor(dictionary_id)
-                data = decompressor.decompress(payload, allow_extra_data=False)
+                data = decompressor.decompress(payload, 0, False, False)  # by position: keywords cost 0.16 us
         except (lz4.block.LZ4BlockError, zstandard.ZstdError) as error:
             raise CorruptFrameError(f"the frame is damaged: {CODEC_NAMES[codec]}: {error}") from error
         if len(data) != raw_bytes:

@@ -4,7 +4,7 @@ import threading
 
 import zstandard
 
-from spectral_alloc._frame_stats import SampleReservoir
+from spectral_alloc._frame_stats import DriftGauge, SampleReservoir
 
 __all__ = ["DICTIONARIES_MAX", "FrameDictionaries", "zstd_decompressor", "zstd_parameters"]
 
@@ -118,9 +118,7 @@ class FrameDictionaries:
         self._training = threading.Lock()
         #: What new frames are compressed with; None before the first training that was worth while.
         self.current: EncodingDictionary | None = None
-        self._reference_ratio = 0.0
-        self._average = (0.0, 0.0, 0)
-        self._drifted = False
+        self._gauge = DriftGauge(AVERAGE_WEIGHT, AVERAGE_FRAMES_MIN)
         self._collect()
 
     def _collect(self) -> None:
@@ -138,22 +136,14 @@ class FrameDictionaries:
         reservoir = self._reservoir
         if reservoir is not None:
             reservoir.offer(data)
-        if self.current is None:
-            return
-        raw, stored, count = self._average
-        raw += (len(data) - raw) * AVERAGE_WEIGHT
-        stored += (min(stored_bytes, len(data)) - stored) * AVERAGE_WEIGHT
-        self._average = (raw, stored, count + 1)
-        enough = count >= AVERAGE_FRAMES_MIN and not self._drifted
-        if enough and raw < DRIFT_SHARE * self._reference_ratio * stored:
-            self._drifted = True
+        if self.current is not None and self._gauge.note(len(data), stored_bytes):
             self._collect()
 
     @property
     def drifted(self) -> bool:
         """Whether values have become unlike those of the last training, so that another one is being
         prepared."""
-        return self._drifted
+        return self._gauge.drifted
 
     @property
     def train_due(self) -> bool:
@@ -210,9 +200,9 @@ class FrameDictionaries:
         if len(self._decoding) >= DICTIONARIES_MAX:
             self._reservoir = None
         raw_bytes = sum(map(len, held_out))
-        self._reference_ratio = raw_bytes / best_bytes
-        self._average = (raw_bytes / len(held_out), best_bytes / len(held_out), 0)
-        self._drifted = False
+        self._gauge.restart(
+            raw_bytes / len(held_out), best_bytes / len(held_out), DRIFT_SHARE * raw_bytes / best_bytes
+        )
         return accepted
 
     def _candidate(self, samples: list[bytes]) -> EncodingDictionary | None:

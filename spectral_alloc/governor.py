@@ -1,7 +1,8 @@
 """The governor: one memory limit for the process, shared by all containers that have none of their own.
 
-Words: the *process budget* is what set_memory_limit sets; a *container* is a ThermalDict; a container with a memory
-limit of its own has a budget below the process budget once the caller has set one, and stands alone before that.
+Words: the *process budget* is what set_memory_limit sets; a *container* is a ThermalDict or a SpectralMemory; a
+container with a memory limit of its own has a budget below the process budget once the caller has set one, and
+stands alone before that.
 
 Invariant: every live container is registered under a key that only its own finaliser removes.
 
@@ -11,7 +12,7 @@ Threads: any. Cost: a container registers once; a relief of the shared budget lo
 import os
 import weakref
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 from spectral_alloc._cell import Budget
 from spectral_alloc.allocator import small_allocation_bytes
@@ -19,15 +20,45 @@ from spectral_alloc.limits import available_memory_bytes, resident_bytes
 from spectral_alloc.units import parse_bytes
 from spectral_alloc.writer import Writer
 
-if TYPE_CHECKING:
-    from spectral_alloc.thermal_dict import ThermalDict
-
 __all__ = ["Governor", "get_memory_limit", "governor", "set_memory_limit"]
 
 LARGER = 1.25  # times one's own bytes: from there another container gives way first
 SLACK_SECONDS = 0.02  # between two measurements
 SLACK_STEP = 0.5  # of the way to the measured slack
 SLACK_SHARE = 0.5  # of the containers' bytes: the most that is put down as slack
+SLACK_TOLERANCE = 1.25  # times what the containers may hold can the process grow before it counts
+
+
+class _Ledger(Protocol):
+    """What the governor needs to know of what a container uses."""
+
+    @property
+    def used_bytes(self) -> int: ...
+    @property
+    def counted_bytes(self) -> int: ...
+    @property
+    def budget(self) -> Budget: ...
+    def excess_bytes(self, slack: int = 0) -> int: ...
+    def charge_slack(self, slack_bytes: int) -> None: ...
+
+
+class _Relievable(Protocol):
+    """What makes room."""
+
+    def relieve(self) -> None: ...
+
+
+class _Container(Protocol):
+    """What the governor needs of a container."""
+
+    @property
+    def _ledger(self) -> _Ledger: ...
+    @property
+    def _tiers(self) -> _Relievable: ...
+    def _join(self, parent: Budget) -> None: ...
+    def _settle(self) -> None: ...
+    def _work(self) -> None: ...
+    def _after_fork_in_child(self) -> None: ...
 
 
 class Governor:
@@ -35,12 +66,12 @@ class Governor:
 
     def __init__(self) -> None:
         self.writer = Writer()
-        self._containers: dict[int, weakref.ref[ThermalDict[Any, Any]]] = {}
+        self._containers: dict[int, weakref.ref[_Container]] = {}
         self._budget: Budget | None = None
         self._is_set = False
         self._slack_bytes = 0.0
         self._slack_seconds = 0.0
-        self._base_bytes = small_allocation_bytes(), resident_bytes()
+        self._base_bytes: tuple[int, int] | None = None
 
     @property
     def budget(self) -> Budget:
@@ -64,32 +95,32 @@ class Governor:
         for container in self.containers():
             container._settle()
 
-    def register(self, container: "ThermalDict[Any, Any]") -> "weakref.ref[ThermalDict[Any, Any]]":
+    def register(self, container: _Container) -> weakref.ref[_Container]:
         """Enter a new container."""
         reference = weakref.ref(container, self.withdraw)
         self._containers[id(reference)] = reference
         return reference
 
-    def withdraw(self, reference: "weakref.ref[ThermalDict[Any, Any]]") -> None:
+    def withdraw(self, reference: weakref.ref[_Container]) -> None:
         """Take out a container that was closed or deallocated."""
         self._containers.pop(id(reference), None)
 
-    def containers(self) -> "list[ThermalDict[Any, Any]]":
+    def containers(self) -> list[_Container]:
         """All live containers, oldest first."""
         references = list(self._containers.values())
         return [container for reference in references if (container := reference()) is not None]
 
-    def relieve_larger(self, container: "ThermalDict[Any, Any]") -> None:
+    def relieve_larger(self, container: _Container) -> None:
         """Before a container gives way itself, let those give way that hold clearly more of the same budget."""
         if len(self._containers) > 1:
             self._relieve(container, container._ledger.used_bytes * LARGER)
 
-    def relieve_others(self, container: "ThermalDict[Any, Any]") -> None:
+    def relieve_others(self, container: _Container) -> None:
         """After a container gave what it could, let the others of the same budget make room."""
         if len(self._containers) > 1:
             self._relieve(container, 0)
 
-    def _relieve(self, container: "ThermalDict[Any, Any]", above_bytes: float) -> None:
+    def _relieve(self, container: _Container, above_bytes: float) -> None:
         """Relieve those that share a budget with ``container`` and use more than so much, the largest first."""
         budget = container._ledger.budget
         others = [other for other in self.containers() if other is not container]
@@ -108,9 +139,10 @@ class Governor:
         """Charge what the allocators hold beyond the containers' own bytes to the containers, in proportion, slowly.
 
         Arenas and heap go back to the system only where they are empty, and keys that stay keep parts of them that
-        values have left. Other memory of the program is in the same places, so the slack is bounded by a part of what
-        the containers hold, and by the growth of resident memory. It is a reason for values to leave, so a container
-        whose values have left is charged no more than its limit has room for.
+        values have left. What is free there the next values use, so to let more values leave gains nothing while the
+        process has not outgrown the limits themselves by SLACK_TOLERANCE. Other memory of the program is in the same
+        places, so the slack is bounded by a part of what the containers hold, and by the growth of resident memory. It
+        is a reason for values to leave, so a container whose values have left is charged no more than it has room for.
         """
         now = monotonic()
         if now - self._slack_seconds < SLACK_SECONDS:
@@ -119,12 +151,14 @@ class Governor:
         ledgers = [container._ledger for container in self.containers()]
         total = sum(ledger.counted_bytes for ledger in ledgers)
         held, resident = small_allocation_bytes(), resident_bytes()
-        if total == 0:
-            self._base_bytes = held, resident
-        most = SLACK_SHARE * total
+        if total == 0 or self._base_bytes is None:
+            self._base_bytes = held - total, resident - total
         grown = min(held - self._base_bytes[0], resident - self._base_bytes[1])
-        target = min(max(0, grown - total), most)
-        self._slack_bytes = min(self._slack_bytes + (target - self._slack_bytes) * SLACK_STEP, most)
+        allowed = [ledger.used_bytes - ledger.excess_bytes() for ledger in ledgers]
+        expected = sum(max(ledger.counted_bytes, most) for ledger, most in zip(ledgers, allowed, strict=True))
+        target = max(0, grown / SLACK_TOLERANCE - expected)
+        self._slack_bytes += (target - self._slack_bytes) * SLACK_STEP
+        self._slack_bytes = min(self._slack_bytes, SLACK_SHARE * total)
         for ledger in ledgers:
             ledger.charge_slack(int(self._slack_bytes * ledger.counted_bytes / total) if total else 0)
 

@@ -3,8 +3,8 @@
 Words: a *departure* is a value on its way out of HOT, a *shipment* a batch of frames on its way to disk (both in
 _departure.pyx); a *relief* is one round of moves that brings the ledger back under its limit.
 
-    HOT --dumps, encode--> WARM --append--> COLD          relieve()
-     ^------------loads, decode------------+              load()
+    HOT --dumps, encode--> WARM --append--> COLD          relieve(); the common way in _passage.pyx, lower()
+     ^------------loads, decode------------+              load(), in _passage.pyx
 
 Invariants:
 1. This module only decides and converts; every change of state is one call into _ledger.pyx or _departure.pyx, so an
@@ -18,24 +18,24 @@ import errno
 import threading
 import warnings
 import weakref
-from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from time import monotonic, perf_counter, sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from spectral_alloc._cell import EntryGoneError
-from spectral_alloc._departure import Departure, begin_relief, depart, depart_cell, recall_shipments, ship
+from spectral_alloc._departure import Departure, begin_relief, depart_cell, recall_shipments, ship
 from spectral_alloc._iteration import stored_cells_after
-from spectral_alloc._ledger import AGAIN, frame_bytes_in_memory
+from spectral_alloc._ledger import frame_bytes_in_memory
+from spectral_alloc._passage import Parcel, Passage
 from spectral_alloc.allocator import Trimmer
 from spectral_alloc.cold_store import ColdStore, segment_of
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.limits import resident_bytes
-from spectral_alloc.serializer import dumps, loads
+from spectral_alloc.segments import OFFSET_BITS
+from spectral_alloc.serializer import dumps
 from spectral_alloc.shared_objects import SharedObjects
 from spectral_alloc.spill_directory import validated_spill_dir
 
@@ -47,17 +47,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "Tiers"]
 
-WARM_SHARE = 0.5  # of the bytes that values and frames may take
+WARM_SHARES = 0.1, 0.5  # of the bytes that values and frames may take: the least, and the most, for frames
+READ_SECONDS_DEAR = 1e-4  # a disk read that takes this long is worth the largest share
 BATCH_BYTES = 256 << 10  # frames written to disk in one call
-SLACK_BYTES = 64 << 10  # a relief frees this much more than it must, so that not every write needs one
+SLACK_BYTES = 8 << 10  # a relief frees this much more than it must, so that not every write needs one
+UPKEEP_BYTES = 64 << 10  # freed between two times that a relief looks after the slower things
 SLACK_SHARE = 1 / 64  # ... but no more than this part of the limit
 SAMPLE_SHARE = 1 / 32  # of the limit, for samples and dictionaries of the codec
+COMPACT_FROM_SHARE = 0.6  # dead bytes by live bytes: begun before they are equal, since writing goes on meanwhile
+SHADOW_SHARE = 1 / 8  # of the limit at most, for noting where frames of values in RAM still lie: 80 bytes a value
 SWEEP_CELLS = 4096  # weighed again at each pulse while the process grows faster than the ledger
 SWEEP_GROWTH_BYTES = 32 << 20
-COMPACT_FROM_SHARE = 0.6  # dead bytes by live bytes: begun before they are equal, since writing goes on meanwhile
-SLOW_READS_KEPT = 1024
 WRITE_SECONDS_MAX = 1.0  # a relief waits no longer for another thread's write
 WRITE_POLL_SECONDS = 0.0002
+UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -92,18 +95,7 @@ class Settings:
         return cls(memory, spill_dir, disk, codec, aliasing)
 
 
-class _Ticket:
-    """One read of one cold frame, shared by all who wait for it."""
-
-    __slots__ = ("frame", "lock", "origin")
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.frame: bytes | None = None
-        self.origin: object = None
-
-
-class Tiers:
+class Tiers(Passage):
     """Moves the values of one ledger between RAM and disk.
 
     Parameters: ``ledger``; ``settings``; ``store`` (made from the settings if None).
@@ -114,24 +106,21 @@ class Tiers:
     sample_share = SAMPLE_SHARE
 
     def __init__(self, ledger: "Ledger", settings: Settings, store: "ColdStore | Log | None" = None) -> None:
-        self.ledger = ledger
-        self.settings = settings
         samples = int(ledger.value_bytes_allowed * self.sample_share)
         # What the codec keeps to train its dictionaries counts against the limit, so a small dict must keep little.
+        codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
+        store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
+        super().__init__(ledger, codec, store)
+        self.settings = settings
         self.objects = SharedObjects()
-        self.codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
-        own = (settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
-        self.store: ColdStore | Log = store or ColdStore(*own)
+        self.cold_read_seconds = READ_SECONDS_DEAR
+        self.shadows.limit(int(ledger.value_bytes_allowed * SHADOW_SHARE))
         self.events: Counter[str] = Counter()
-        # An array, not a list of floats: floats that stay would keep arenas of values that have left.
-        self.slow_read_seconds = array("d")
-        self._slow_read_count = 0
         self.trimmer = Trimmer()
         self.on_backlog: Callable[[], None] = lambda: None
         self.on_pulse: Callable[[], None] = lambda: None
-        self._tickets: dict[int, _Ticket] = {}
         self._writing: set[int] = set()
-        self._reading: set[int] = set()
+        self._freed_bytes = 0
         self._sweep_left = 0
         self._resident_at_sweep = resident_bytes()
         self._serve(self.store.release)
@@ -147,34 +136,51 @@ class Tiers:
         ledger = self.ledger
         if threading.get_ident() in self._writing:
             return  # a finaliser that ran while this thread was writing to disk: the relief under way goes on
-        slack = int(min(SLACK_BYTES, ledger.value_bytes_allowed * SLACK_SHARE))
-        begin_relief(ledger)
-        disk_works = True
-        small: list[tuple[Departure, bytes]] = []
-        small_bytes = 0
+        allowed_bytes = ledger.value_bytes_allowed
         before = ledger.used_bytes
+        begin_relief(ledger)
+        self._lower_all(int(min(SLACK_BYTES, allowed_bytes * SLACK_SHARE)))
+        self._await_writes()
+        self._freed_bytes += before - ledger.used_bytes
+        if self._freed_bytes >= min(UPKEEP_BYTES, allowed_bytes * SLACK_SHARE) or ledger.excess_bytes() > 0:
+            self._keep_up()
+
+    def _lower_all(self, slack: int) -> None:
+        """Send values and frames a tier down, until the limit less ``slack`` is met or nothing can leave."""
+        ledger = self.ledger
+        target = self.warm_target_bytes
+        parcel = Parcel()
+        disk_works = True
         while ledger.excess_bytes(slack) > 0:
-            surplus = ledger.warm_bytes - self.warm_target_bytes
+            surplus = ledger.warm_bytes - target
             if surplus > 0 and disk_works:
                 disk_works = self.spill(max(surplus, min(BATCH_BYTES, ledger.warm_bytes // 4)))
-            departure = depart(ledger, slack)
-            if departure is None:
+            departure = self.lower(slack, target if disk_works else UNLIMITED, BATCH_BYTES, parcel)
+            if departure is False:
                 break
-            small_bytes += self._send_down(departure, small)
+            if departure is not None:
+                self._send_down(departure, parcel)
             del departure
-            if small and small_bytes >= min(BATCH_BYTES, ledger.excess_bytes(slack)):
-                self._send_small(small)
-                small_bytes = 0
-        if small:
-            self._send_small(small)
+            if parcel.items and parcel.size_bytes >= min(BATCH_BYTES, ledger.excess_bytes(slack)):
+                self._send_parcel(parcel)
+        if parcel.items:
+            self._send_parcel(parcel)
         if disk_works and ledger.warm_bytes and ledger.excess_bytes() > 0:
             self.spill(ledger.excess_bytes(slack))
-        self._await_writes()
-        ledger.charge_buffers(self.codec.resident_bytes)
-        ledger.charge_slack(ledger.used_bytes - ledger.counted_bytes)  # less of it where fewer values are left to leave
-        self.trim(before - ledger.used_bytes)
+
+    def _keep_up(self) -> None:
+        """What a relief leaves to be done, now and then: sums that change slowly, and the background writer's work."""
+        freed_bytes, self._freed_bytes = self._freed_bytes, 0
+        self._charge_buffers()
+        # Less slack where fewer values are left to leave for it.
+        self.ledger.charge_slack(self.ledger.used_bytes - self.ledger.counted_bytes)
+        self.trim(freed_bytes)
         if self.has_backlog:
             self.on_backlog()
+
+    def _charge_buffers(self) -> None:
+        self.shadows.limit(int(self.ledger.value_bytes_allowed * SHADOW_SHARE))
+        self.ledger.charge_buffers(self.codec.resident_bytes + self.shadows.resident_bytes)
 
     def _await_writes(self) -> None:
         """While the limit is exceeded only for frames that another thread is writing, let that thread finish."""
@@ -184,48 +190,49 @@ class Tiers:
 
     @property
     def warm_target_bytes(self) -> int:
-        """Frames in RAM beyond this many bytes are the first to go when room is needed."""
-        return int(self.ledger.value_bytes_allowed * WARM_SHARE)
+        """Frames in RAM beyond this many bytes are the first to go when room is needed.
 
-    def _send_down(self, departure: Departure, small: list[tuple[Departure, bytes]]) -> int:
-        """Serialise a departing value; it becomes WARM, or waits in ``small`` to be written if a frame saves no RAM.
-
-        Returns the bytes of the value if it waits, else 0.
+        A frame in RAM saves the disk read, a live value the decoding too: where the system's page cache answers reads
+        in microseconds, room is better spent on live values.
         """
+        least, most = WARM_SHARES
+        share = min(most, max(least, most * self.cold_read_seconds / READ_SECONDS_DEAR))
+        return int(self.ledger.value_bytes_allowed * share)
+
+    def _send_down(self, departure: Departure, parcel: Parcel) -> None:
+        """The general way down: serialise a value; it becomes WARM, or goes into ``parcel`` for the disk."""
         try:
             parts, itemsizes = self._dumps(departure.value, departure.flags)
         except (MemoryError, OSError) as error:
             departure.hold()
             self._note("serialising failed", error)
-            return 0
+            return
         except Exception as error:
             departure.pin(f"{type(error).__name__}: {error}"[:200])
             self._note("unserialisable", error)
-            return 0
+            return
         try:
             frame = self.codec.encode(parts, itemsizes)
         except Exception as error:
             del parts
             departure.hold()
             self._note("codec failed", error)
-            return 0
+            return
         del parts
         if frame_bytes_in_memory(len(frame)) >= departure.value_bytes:
-            small.append((departure, frame))
-            return departure.value_bytes
-        departure.to_warm(frame)
-        return 0
+            parcel.add(departure, frame)
+        else:
+            departure.to_warm(frame)
 
-    def _send_small(self, small: list[tuple[Departure, bytes]]) -> None:
+    def _send_parcel(self, parcel: Parcel) -> None:
         """Write the frames of values that take no more RAM than their frames, and let go of the values."""
-        batch = small[:]
-        small.clear()
-        places = self._append([frame for _, frame in batch])
+        items = parcel.unpack()
+        places = self._append([frame for _, frame in items])
         if places is None:
-            for departure, _ in batch:
+            for departure, _ in items:
                 departure.hold()
             return
-        for (departure, frame), place in zip(batch, places, strict=True):
+        for (departure, frame), place in zip(items, places, strict=True):
             if not departure.to_cold(place, len(frame)):
                 self.store.release(place, len(frame))
 
@@ -256,6 +263,9 @@ class Tiers:
             return self.store.append(frames, moving=moving)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if full and self.forsake():
+                self._writing.discard(thread)
+                return self._append(frames, moving)
             self._note("disk full" if full else "disk failed", error)
             return None
         finally:
@@ -270,79 +280,13 @@ class Tiers:
 
     # up -------------------------------------------------------------------------------------------------------------
 
-    def load(self, cell: "Cell", key: object, insist: bool = False) -> Any:
-        """Return the value of an entry that is not live, installing it where it earns that; KeyError if it is gone."""
-        while True:
-            origin = self.ledger.whereabouts(cell)
-            if origin[0] == "live":
-                return origin[1]
-            if origin[0] == "gone":
-                raise EntryGoneError(key)
-            start = perf_counter()
-            try:
-                frame = origin[1] if origin[0] == "warm" else self._fetch(cell, origin)
-                if frame is None:
-                    continue
-                value = self._loads(self.codec.decode(frame), cell, origin)
-                own = self.ledger.arrive(cell, origin, value, insist)
-            except CorruptFrameError as error:
-                raise CorruptFrameError(f"the stored value of key {key!r} is damaged: {error}", key) from error
-            except OSError as error:
-                error.add_note(f"while reading the value of key {key!r} from {self.store.directory}")
-                raise
-            finally:
-                # Not before the value is installed: until then whoever comes late shares the frame.
-                self._tickets.pop(id(cell), None)
-            self._note_slow_read(perf_counter() - start)
-            if own is not AGAIN:
-                return own
-
     def _dumps(self, value: Any, flags: int) -> tuple[Sequence[Any], Sequence[int]]:
-        """The parts and item sizes of a value that leaves RAM."""
+        """The parts and item sizes of a value that leaves RAM the general way."""
         return dumps(value, flags, objects=self.objects)
-
-    def _loads(self, parts: Sequence[Any], cell: "Cell", origin: tuple[Any, ...]) -> Any:
-        """The value of the parts that were read for a cell; it is about to be installed."""
-        return loads(parts)
 
     def _warm_up(self, cell: "Cell", origin: tuple[Any, ...], frame: bytes) -> bool:
         """A frame that was read from disk becomes WARM; False if its entry has moved."""
-        return bool(self.ledger.warm_up(cell, origin, frame))
-
-    def _note_slow_read(self, seconds: float) -> None:
-        """Keep the durations of the last reads."""
-        if len(self.slow_read_seconds) < SLOW_READS_KEPT:
-            self.slow_read_seconds.append(seconds)
-        else:
-            self.slow_read_seconds[self._slow_read_count % SLOW_READS_KEPT] = seconds
-        self._slow_read_count += 1
-
-    def _fetch(self, cell: "Cell", origin: tuple[Any, ...]) -> bytes | None:
-        """Read a cold frame once for all who want it until the caller drops the ticket; None if it has moved."""
-        thread = threading.get_ident()
-        if thread in self._reading:
-            # A finaliser or signal handler in the middle of a read: to wait here could be to wait for oneself.
-            return self._read_cold(cell, origin)
-        ticket = self._tickets.setdefault(id(cell), _Ticket())
-        try:
-            self._reading.add(thread)
-            with ticket.lock:
-                if ticket.frame is None or ticket.origin != origin:
-                    ticket.frame, ticket.origin = self._read_cold(cell, origin), origin
-                return ticket.frame
-        finally:
-            self._reading.discard(thread)
-
-    def _read_cold(self, cell: "Cell", origin: tuple[Any, ...]) -> bytes | None:
-        """Read a frame from disk; None if the entry has moved meanwhile."""
-        if self.ledger.whereabouts(cell) != origin:
-            return None
-        try:
-            return self.store.read(origin[1], origin[2])
-        except (OSError, CorruptFrameError):
-            if self.ledger.whereabouts(cell) != origin:
-                return None
-            raise
+        return self.ledger.warm_up(cell, origin, frame)
 
     def prefetch(self, core: "DictCore[Any, Any]", keys: Sequence[object]) -> int:
         """Bring the cold frames of ``keys`` into RAM, in the order they lie on disk; returns how many."""
@@ -363,24 +307,26 @@ class Tiers:
             if self.ledger.warm_bytes >= self.warm_target_bytes:
                 break
             try:
-                frame = self._fetch(cell, origin)
+                frame = self.fetch(cell, origin)
                 moved += frame is not None and self._warm_up(cell, origin, frame)
             finally:
-                self._tickets.pop(id(cell), None)
+                self.drop_ticket(cell)
+            if self.ledger.excess_bytes() > 0:
+                self.relieve()
         return moved
 
     # by hand --------------------------------------------------------------------------------------------------------
 
     def demote(self, cell: "Cell") -> bool:
         """Move one value a tier down; False if it cannot leave now."""
-        small: list[tuple[Departure, bytes]] = []
+        parcel = Parcel()
         departure = depart_cell(self.ledger, cell)
         if departure is None:
             self.spill(1, cell)
             return bool(self.ledger.whereabouts(cell)[0] == "cold")
-        self._send_down(departure, small)
-        if small:
-            self._send_small(small)
+        self._send_down(departure, parcel)
+        if parcel.items:
+            self._send_parcel(parcel)
         return bool(self.ledger.whereabouts(cell)[0] != "live")
 
     # in the background ------------------------------------------------------------------------------------------------
@@ -400,7 +346,7 @@ class Tiers:
         """One turn of the background writer: write frames ahead of need, train a dictionary, compact."""
         if self.codec.train_due:
             self.codec.train()
-            self.ledger.charge_buffers(self.codec.resident_bytes)
+            self._charge_buffers()
         target = self.warm_target_bytes
         if self.ledger.excess_bytes(target // 8) > 0 and self.ledger.warm_bytes > 0.9 * target > 0:
             self.spill(int(self.ledger.warm_bytes - 0.8 * target))
@@ -410,6 +356,7 @@ class Tiers:
     def compact(self, core: "DictCore[Any, Any]") -> None:
         """Move the live frames out of segments that are mostly dead, so that the files can go."""
         victims = set(self.store.victims())
+        self.forsake(victims, OFFSET_BITS)
         position = 0
         while position >= 0 and victims:
             position, cells = stored_cells_after(core, position, SWEEP_CELLS)
@@ -448,7 +395,8 @@ class Tiers:
 
     def after_fork_in_child(self) -> None:
         """No lock, thread or ticket of the parent is valid here."""
-        self._tickets, self._writing, self._reading = {}, set(), set()
+        self._writing = set()
+        self.forget_readers()
         recall_shipments(self.ledger)
         self.codec.after_fork()
         self.store.after_fork_in_child()

@@ -325,7 +325,7 @@ def test_a_reducer_that_fails_is_warned_about_once(make: Make, monkeypatch: pyte
     """A serialiser that raises in the middle pins the value, says why in stats, and warns once for all values."""
     subject = make()
 
-    def refuse(value: object, flags: int, **named: object) -> Any:
+    def refuse(value: object, flags: int, **_settings: object) -> Any:
         raise ValueError("cannot be written down")
 
     with monkeypatch.context() as patch:
@@ -346,7 +346,7 @@ def test_out_of_memory_while_serialising_is_not_for_good(make: Make, monkeypatch
     """A MemoryError of the serialiser only holds the value back: it leaves when there is memory again."""
     subject = make()
 
-    def refuse(value: object, flags: int, **named: object) -> Any:
+    def refuse(value: object, flags: int, **_settings: object) -> Any:
         raise MemoryError
 
     with monkeypatch.context() as patch:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memory_cage import Cage, children_environment, memory_cage, python
+from memory_cage import Cage, children_environment, is_in_memory, memory_cage, python
 
 CAP_BYTES = 400_000_000
 # RLIMIT_AS counts the interpreter's and the libraries' unused address space too, some 120 MB of it.
@@ -19,13 +19,6 @@ SAMPLE_COUNT = 50_000
 DICT_BYTES_MIN = 1_500_000_000
 SCRIPT = Path(__file__).with_name("million_records.py")
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
-
-
-def is_in_memory(path: Path) -> bool:
-    """Whether files in ``path`` are memory themselves, so that spilling there would prove nothing."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    above = [(len(mount[1]), mount[2]) for mount in mounts if path.is_relative_to(mount[1])]
-    return max(above)[1] in ("tmpfs", "ramfs")
 
 
 @pytest.fixture

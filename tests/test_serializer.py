@@ -367,8 +367,8 @@ def test_array_data_is_kept_bit_by_bit():
 
 
 def test_deep_nesting_raises_an_ordinary_error():
-    """Pickle's own limit surfaces as RecursionError, and the value is as before."""
-    holder = [kinds.nested(200_000)]
+    """What needs pickle has its limit, which surfaces as RecursionError, and the value is as before."""
+    holder = [[kinds.nested(200_000), kinds.Plain()]]
     with pytest.raises(RecursionError):
         dumps(holder[0], examine(holder).flags)
     assert examine(holder).status == CLOSED

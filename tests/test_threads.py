@@ -228,7 +228,8 @@ def test_writer_trains_and_compacts_beside_threads(
     def record(key: int, turn: int) -> dict[str, Any]:
         name = f"name {key * 7919 % 1000}"
         log = random.Random(key).randbytes(900)
-        return {"key": key, "turn": turn, "name": name, "mail": f"{name}@example.org", "log": log}
+        note = "what all records say, which makes a dictionary worth its while: " + name
+        return {"key": key, "turn": turn, "name": name, "mail": f"{name}@example.org", "note": note, "log": log}
 
     def write(index: int) -> None:
         for turn in range(3):
@@ -271,7 +272,7 @@ def test_late_reader_shares_a_read_that_is_not_installed_yet(tiny: Callable[...,
     subject = tiny({"k": VALUE[:]}, file_system=disk)
     assert_all_cold(subject)
     before = disk.calls["read_at"]
-    decode, late = subject._tiers.codec.decode, []
+    decode, late = subject._tiers.open_frame, []
 
     def decode_slowly(frame: bytes) -> Any:
         if not late:
@@ -279,7 +280,7 @@ def test_late_reader_shares_a_read_that_is_not_installed_yet(tiny: Callable[...,
             run_together(lambda: late.append(subject["k"]))
         return decode(frame)
 
-    subject._tiers.codec.decode = decode_slowly
+    subject._tiers.open_frame = decode_slowly
     assert subject["k"] is late[1]
     assert disk.calls["read_at"] == before + 1
 

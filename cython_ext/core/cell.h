@@ -3,13 +3,16 @@
  * Words: a *cell* is the state of one dict entry; its *payload* is the value in the form of its state; its *charge* is
  * the RAM that the payload takes; its *heat* is a decayed count of accesses; an *epoch* is the time in which heat halves.
  *
- *   0        8                24                                28       30      31     32
- *   | payload | next, previous | charge 20 state 3 queue 4 ...   | count  | epoch | band |
- *             | frame_bytes, ledger |  (COLD cells are in no queue)
+ *   0        8         14      16          24                                28       30      31     32
+ *   | payload | next 48 | stamp | previous   | charge 20 state 3 queue 4 ...   | count  | epoch | band |
+ *             | frame_bytes 48  | ledger     |  (COLD cells are in no queue)
+ *
+ * A COLD or WARM cell is its own ghost: `stamp` is the moment at which it was a victim, on the clock of the queue that
+ * `from_main` names (policy.h). User-space addresses have 48 bits, so the upper 16 of one link are free for it.
  *
  *   state      payload                          queue
- *   HOT        the live object                  SMALL MAIN FRESH HELD PINNED KEPT; NONE while looked at
- *   BACKED     a Backed (live object and place) SMALL MAIN FRESH HELD
+ *   HOT        the live object                  WINDOW SMALL MAIN FRESH HELD PINNED KEPT; NONE while looked at
+ *   BACKED     a Backed (live object and place) WINDOW SMALL MAIN FRESH HELD
  *   DEPARTING  the Departure that has the value NONE
  *   WARM       the frame, a bytes object        WARM, or NONE while shipping
  *   COLD       the place on disk, 64 bits       NONE
@@ -42,14 +45,11 @@ static const uint8_t sa_legal_moves[SA_STATE_COUNT] = {
 
 typedef struct sa_cell {
     void *payload; /* owned; what it is depends on `state` */
+    uint64_t next_or_length : 48; /* linked: address of the next cell, borrowed; COLD: bytes of the frame on disk */
+    uint64_t stamp : 16;          /* ghost: when it was a victim, in 1/256 of a capacity; else its credit (policy.h) */
     union {
-        struct {
-            struct sa_cell *next, *previous; /* borrowed: neighbours in the queue */
-        } link;
-        struct {
-            uint64_t frame_bytes; /* length of the frame on disk */
-            void *ledger;         /* borrowed: whose cell it is, so that a stray comparison finds the value */
-        } cold;
+        struct sa_cell *previous; /* borrowed: neighbour in the queue */
+        void *ledger;             /* borrowed: whose COLD cell it is, so that a stray comparison finds the value */
     } at;
     uint32_t charge : 20;   /* sa_charge code of the payload's RAM */
     uint32_t state : 3;     /* SA_HOT ... SA_DETACHED */
@@ -57,13 +57,18 @@ typedef struct sa_cell {
     uint32_t frequency : 2; /* hits since the policy last looked, saturating */
     uint32_t flat : 1;      /* the value is deeply immutable, so its frame never goes stale */
     uint32_t kept : 1;      /* the user pinned it */
-    uint32_t : 1;
+    uint32_t from_main : 1; /* ghost: the queue that gave it up, MAIN or SMALL; in MAIN: it was hit since it entered */
     uint16_t count;         /* accesses, halved once an epoch, saturating */
     uint8_t epoch;          /* epoch of the last halving, modulo 256 */
     uint8_t band;           /* band of the heat spectrum at the last look */
 } sa_cell;
 
+_Static_assert(sizeof(void *) == 8, "addresses are cut to 48 bits, which user space on 64-bit Linux stays within");
 _Static_assert(sizeof(sa_cell) == 32, "the bookkeeping promise of docs/architecture.md counts on 32 bytes");
+
+static inline sa_cell *sa_cell_next(const sa_cell *cell) { return (sa_cell *)(uintptr_t)cell->next_or_length; }
+
+static inline void sa_cell_set_next(sa_cell *cell, const sa_cell *next) { cell->next_or_length = (uintptr_t)next; }
 
 /* A charge is kept as 15 bits of units and 5 bits of shift, in units of 16 bytes: exact to 2^-14, up to 2^50 bytes;
  * more than that is charged as the largest charge, since a code of more bits would be cut to a small one. Only decoded
@@ -96,8 +101,10 @@ static inline void sa_cell_cool(sa_cell *cell, uint8_t epoch_now) {
 static inline void sa_cell_hit(sa_cell *cell, uint8_t epoch_now) {
     if (cell->epoch != epoch_now)
         sa_cell_cool(cell, epoch_now);
-    cell->count += cell->count != UINT16_MAX;
-    cell->frequency += cell->frequency != 3;
+    if (cell->count != UINT16_MAX)
+        cell->count++;
+    if (cell->frequency != 3)
+        cell->frequency++;
 }
 
 static inline int sa_cell_move_is_legal(const sa_cell *cell, unsigned state) {

@@ -24,9 +24,6 @@
 _Static_assert((int)SA_ALIGNMENT == (int)SA_CHARGE_UNIT_BYTES, "a quick size is a whole number of charge units, below the first shift");
 _Static_assert(SA_PYMALLOC_LIMIT / SA_CHARGE_UNIT_BYTES < 1 << SA_CHARGE_UNIT_BITS, "... so that its code is that number");
 
-/* Queues whose cells a write leaves where they are, as bits. */
-enum { SA_ORDINARY_QUEUES = 1u << SA_QUEUE_SMALL | 1u << SA_QUEUE_MAIN };
-
 typedef struct sa_cell_object {
     PyObject ob_base;
     sa_cell core;

@@ -8,13 +8,14 @@
  *
  * Invariants: 1. place holds each active entry once.  2. at the end fill == used and mask as CPython would have it.
  */
+#define PY_SSIZE_T_CLEAN
 #include "set_order.h"
 
 #include <stdint.h>
 #include <string.h>
 
 enum { LINEAR_PROBES = 9, PERTURB_SHIFT = 5, LARGE_SET = 50000 };
-enum { PLACES_ON_STACK = 256 };
+enum { PLACES_ON_STACK = 256, PLACE_BYTES = 4 };
 _Static_assert(PLACES_ON_STACK >= PySet_MINSIZE, "the smallest table fits");
 
 static void insert_clean(uint32_t *place, size_t mask, Py_hash_t hash, uint32_t number)
@@ -133,41 +134,38 @@ int sa_set_order_kept(PyObject *object)
 
 /* ---- layouts ---- */
 
-static PyObject *member_places(const PySetObject *set)
+static char *put_place(char *out, size_t index)
 {
+    uint32_t place = (uint32_t)index;
+    memcpy(out, &place, sizeof place);
+    return out + sizeof place;
+}
+
+int sa_set_copy_places(PyObject *object, char *out)
+{
+    const PySetObject *set = (const PySetObject *)object;
     replayed table;
-    PyObject *places = PyBytes_FromStringAndSize(NULL, set->used * (Py_ssize_t)sizeof(uint32_t));
-    if (places == NULL) {
-        return NULL;
-    }
     if (replay_begin(&table, set) < 0) {
-        Py_DECREF(places);
-        return PyErr_NoMemory();
+        return -1;
     }
-    char *next = PyBytes_AS_STRING(places);
     for (size_t index = 0; index <= table.mask; index++) {
         if (table.place[index] != 0) {
-            uint32_t place = table.place[index] - 1;
-            memcpy(next, &place, sizeof place);
-            next += sizeof place;
+            out = put_place(out, table.place[index] - 1);
         }
     }
     PyMem_Free(table.memory);
-    return places;
-}
-
-static PyObject *deleted_places(const PySetObject *set)
-{
-    Py_ssize_t count = set->fill - set->used;
-    PyObject *places = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof(uint32_t));
-    Py_ssize_t number = 0;
-    for (Py_ssize_t index = 0; places != NULL && index <= set->mask && number < count; index++) {
+    for (Py_ssize_t index = 0; index <= set->mask; index++) {
         if (set->table[index].key != NULL && set->table[index].hash == -1) {
-            uint32_t place = (uint32_t)index;
-            memcpy(PyBytes_AS_STRING(places) + 4 * number++, &place, sizeof place);
+            out = put_place(out, (size_t)index);
         }
     }
-    return places;
+    return 0;
+}
+
+int sa_set_layout_is_sane(PyObject *object)
+{
+    const PySetObject *set = (const PySetObject *)object;
+    return (size_t)set->mask < UINT32_MAX && set->mask / SA_SET_SPREAD_MAX < set->fill + SA_SET_SPREAD_FREE;
 }
 
 PyObject *sa_set_layout(PyObject *object)
@@ -177,12 +175,20 @@ PyObject *sa_set_layout(PyObject *object)
         PyErr_SetString(PyExc_OverflowError, "set too large to be laid out");
         return NULL;
     }
-    PyObject *places = member_places(set), *deleted = places == NULL ? NULL : deleted_places(set);
-    if (deleted == NULL) {
-        Py_XDECREF(places);
+    PyObject *all = PyBytes_FromStringAndSize(NULL, set->fill * PLACE_BYTES);
+    if (all == NULL) {
         return NULL;
     }
-    return Py_BuildValue("(NNnn)", places, deleted, set->mask, set->finger);
+    if (sa_set_copy_places(object, PyBytes_AS_STRING(all)) < 0) {
+        Py_DECREF(all);
+        return PyErr_NoMemory();
+    }
+    const char *places = PyBytes_AS_STRING(all);
+    Py_ssize_t member_bytes = set->used * PLACE_BYTES;
+    PyObject *layout = Py_BuildValue("(y#y#nn)", places, member_bytes, places + member_bytes,
+                                     (set->fill - set->used) * PLACE_BYTES, set->mask, set->finger);
+    Py_DECREF(all);
+    return layout;
 }
 
 /* What CPython puts in the place of a deleted member: no header tells, but any set shows. Borrowed, immortal. */
@@ -220,10 +226,10 @@ static int is_found(const setentry *table, size_t mask, const PyObject *key, Py_
     return 0;
 }
 
-static int put(setentry *table, size_t mask, PyObject *places, Py_ssize_t number, setentry entry)
+static int put(setentry *table, size_t mask, const char *places, Py_ssize_t number, setentry entry)
 {
     uint32_t place;
-    memcpy(&place, PyBytes_AS_STRING(places) + 4 * number, sizeof place);
+    memcpy(&place, places + PLACE_BYTES * number, sizeof place);
     if (place > mask || table[place].key != NULL) {
         return -1;
     }
@@ -232,18 +238,17 @@ static int put(setentry *table, size_t mask, PyObject *places, Py_ssize_t number
 }
 
 /* Fill an empty table with the members, each at its place; -1 when a place is wrong or a member would not be found. */
-static int fill_table(const PySetObject *set, setentry *table, size_t mask, PyObject *places, PyObject *deleted,
-                      PyObject *mark)
+static int fill_table(const PySetObject *set, setentry *table, size_t mask, const sa_set_places *layout, PyObject *mark)
 {
     Py_ssize_t number = 0;
     for (Py_ssize_t index = 0; index <= set->mask; index++) {
         const setentry *entry = &set->table[index];
-        if (entry->key != NULL && entry->hash != -1 && put(table, mask, places, number++, *entry) < 0) {
+        if (entry->key != NULL && entry->hash != -1 && put(table, mask, layout->members, number++, *entry) < 0) {
             return -1;
         }
     }
-    for (number = 0; number < PyBytes_GET_SIZE(deleted) / 4; number++) {
-        if (put(table, mask, deleted, number, (setentry){mark, -1}) < 0) {
+    for (number = 0; number < layout->deleted_count; number++) {
+        if (put(table, mask, layout->deleted, number, (setentry){mark, -1}) < 0) {
             return -1;
         }
     }
@@ -272,29 +277,43 @@ static void take_table(PySetObject *set, setentry *table, Py_ssize_t mask, Py_ss
     PyMem_Free(old);
 }
 
-int sa_set_arrange(PyObject *object, PyObject *layout)
+int sa_set_arrange_places(PyObject *object, const sa_set_places *layout)
 {
     PySetObject *set = (PySetObject *)object;
-    PyObject *places, *deleted, *mark = deleted_mark();
-    Py_ssize_t mask, finger;
-    if (mark == NULL || !PyArg_ParseTuple(layout, "SSnn:arrange", &places, &deleted, &mask, &finger)) {
+    PyObject *mark = deleted_mark();
+    Py_ssize_t mask = layout->mask, fill = set->used + layout->deleted_count;
+    if (mark == NULL) {
         return -1;
     }
-    Py_ssize_t fill = set->used + PyBytes_GET_SIZE(deleted) / 4;
     setentry *table = NULL;
-    if (PyBytes_GET_SIZE(places) == 4 * set->used && mask >= PySet_MINSIZE - 1 && mask < (Py_ssize_t)UINT32_MAX &&
-        (mask & (mask + 1)) == 0 && fill <= mask && finger >= 0) {
+    if (layout->member_count == set->used && mask >= PySet_MINSIZE - 1 && mask < (Py_ssize_t)UINT32_MAX &&
+        (mask & (mask + 1)) == 0 && fill <= mask && layout->finger >= 0) {
         table = PyMem_Calloc((size_t)mask + 1, sizeof *table);
         if (table == NULL) {
             PyErr_NoMemory();
             return -1;
         }
     }
-    if (table == NULL || fill_table(set, table, (size_t)mask, places, deleted, mark) < 0) {
+    if (table == NULL || fill_table(set, table, (size_t)mask, layout, mark) < 0) {
         PyMem_Free(table);
         PyErr_Format(PyExc_ValueError, "this is not a layout of a set of %zd members", set->used);
         return -1;
     }
-    take_table(set, table, mask, fill, finger);
+    take_table(set, table, mask, fill, layout->finger);
     return 0;
+}
+
+int sa_set_arrange(PyObject *object, PyObject *layout)
+{
+    sa_set_places places;
+    if (!PyArg_ParseTuple(layout, "y#y#nn:arrange", &places.members, &places.member_count, &places.deleted,
+                          &places.deleted_count, &places.mask, &places.finger)) {
+        return -1;
+    }
+    if (places.member_count % PLACE_BYTES != 0) {
+        places.mask = 0;
+    }
+    places.member_count /= PLACE_BYTES;
+    places.deleted_count /= PLACE_BYTES;
+    return sa_set_arrange_places(object, &places);
 }

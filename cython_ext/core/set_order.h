@@ -31,4 +31,23 @@ PyObject *sa_set_layout(PyObject *set);
 /* Give a set just rebuilt by pickle the layout that it had. 0, or -1 with an exception set and nothing changed. */
 int sa_set_arrange(PyObject *set, PyObject *layout);
 
+/* The same without Python objects. */
+typedef struct sa_set_places {
+    const char *members; /* 4 bytes each: places in the order of the rebuilt set */
+    Py_ssize_t member_count;
+    const char *deleted; /* 4 bytes each */
+    Py_ssize_t deleted_count;
+    Py_ssize_t mask, finger;
+} sa_set_places;
+
+/* Write the places of the members, then those of deleted members: 4 bytes each, `fill` of them. 0; -1 no memory (no
+ * exception set). The set's table has less than 2^32 places. */
+int sa_set_copy_places(PyObject *set, char *out);
+
+int sa_set_arrange_places(PyObject *set, const sa_set_places *layout);
+
+/* A table has so many places per entry, and per SPREAD_FREE more, at most: a bound on what reading a layout may take. */
+enum { SA_SET_SPREAD_MAX = 32, SA_SET_SPREAD_FREE = 8 };
+int sa_set_layout_is_sane(PyObject *set);
+
 #endif

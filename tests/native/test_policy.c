@@ -1,6 +1,6 @@
 /* test_policy.c - the tests of policy.c and cell.h that need no Python; tests/test_native.py compiles and runs them.
  *
- * Words: a *model* is the same queues as plain arrays of cell numbers, oldest first, with nothing clever in it.
+ * The model that random operations are compared with is in policy_model.h.
  *
  *   test_policy --list      the names of the tests
  *   test_policy NAME        runs one of them; the exit status is 0, or 1 after a line that says what does not hold
@@ -8,6 +8,7 @@
  * Threads: one. Cost: the longest test is the random one, some tenths of a second with the sanitizers on.
  */
 #include "policy.h"
+#include "policy_model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,8 @@
 #define CHECK_SAYS(policy, text) CHECK(sa_policy_check(policy) != NULL && strstr(sa_policy_check(policy), text) != NULL)
 
 static const unsigned ALL_QUEUES[] = {SA_QUEUE_SMALL, SA_QUEUE_MAIN,     SA_QUEUE_WARM, SA_QUEUE_HELD,
-                                      SA_QUEUE_PINNED, SA_QUEUE_KEPT, SA_QUEUE_SHIPPING, SA_QUEUE_FRESH};
+                                      SA_QUEUE_PINNED, SA_QUEUE_KEPT, SA_QUEUE_SHIPPING, SA_QUEUE_FRESH,
+                                      SA_QUEUE_WINDOW};
 enum { QUEUES = sizeof ALL_QUEUES / sizeof *ALL_QUEUES };
 
 static uint64_t random_state;
@@ -63,7 +65,7 @@ static void queues_keep_order_and_totals(void) {
         CHECK(sa_policy_oldest(&policy, queue) == &cells[0]);
         CHECK(policy.queues[queue].count == 3 && bytes_in(&policy, queue) == 1120);
         sa_policy_remove(&policy, &cells[1]);
-        CHECK(cells[1].queue == SA_QUEUE_NONE && cells[0].at.link.next == &cells[2]);
+        CHECK(cells[1].queue == SA_QUEUE_NONE && sa_cell_next(&cells[0]) == &cells[2]);
         sa_policy_remove(&policy, &cells[1]); /* in no queue: nothing happens */
         CHECK(policy.queues[queue].count == 2 && bytes_in(&policy, queue) == 800);
         sa_policy_remove(&policy, &cells[0]);
@@ -74,15 +76,15 @@ static void queues_keep_order_and_totals(void) {
     }
 }
 
-static void admit_sends_newcomers_to_small_and_returners_to_main(void) {
+static void admit_sends_newcomers_to_the_window_and_proven_ones_to_main(void) {
     sa_policy policy;
-    sa_cell newcomer = cell_of(16), returner = cell_of(16);
+    sa_cell newcomer = cell_of(16), proven = cell_of(16);
     sa_policy_init(&policy);
-    newcomer.frequency = returner.frequency = 3;
+    newcomer.frequency = proven.frequency = 3;
     sa_policy_admit(&policy, &newcomer, 0);
-    sa_policy_admit(&policy, &returner, 1);
-    CHECK(newcomer.queue == SA_QUEUE_SMALL && returner.queue == SA_QUEUE_MAIN);
-    CHECK(newcomer.frequency == 0 && returner.frequency == 0);
+    sa_policy_admit(&policy, &proven, 1);
+    CHECK(newcomer.queue == SA_QUEUE_WINDOW && proven.queue == SA_QUEUE_MAIN);
+    CHECK(newcomer.frequency == 0 && proven.frequency == 0);
     CHECK_SOUND(&policy);
 }
 
@@ -104,58 +106,130 @@ static void recharge_moves_the_totals_by_what_it_returns(void) {
 
 /* --- victims --------------------------------------------------------------------------------------------------- */
 
+/* A policy whose MAIN was filled: `main` cells there, then `young` ones in SMALL, all of 160 bytes. */
+static void fill(sa_policy *policy, sa_cell *cells, int main, int young) {
+    sa_policy_init(policy);
+    policy->filled = 1;
+    for (int i = 0; i < main + young; i++) {
+        cells[i] = cell_of(160);
+        sa_policy_push(policy, &cells[i], i < main ? SA_QUEUE_MAIN : SA_QUEUE_SMALL);
+    }
+}
+
 static void unread_small_cells_leave_first_and_hit_ones_move_to_main(void) {
     sa_policy policy;
-    sa_cell cells[4] = {cell_of(160), cell_of(160), cell_of(160), cell_of(160)};
-    sa_policy_init(&policy);
-    for (int i = 0; i < 4; i++)
-        sa_policy_admit(&policy, &cells[i], 0);
-    sa_cell_hit(&cells[0], 0);
-    sa_cell_hit(&cells[2], 0);
-    CHECK(sa_policy_victim(&policy) == &cells[1]);
-    CHECK(cells[0].queue == SA_QUEUE_MAIN && cells[0].frequency == 0);
-    CHECK(cells[1].queue == SA_QUEUE_NONE);
-    CHECK(cells[2].queue == SA_QUEUE_SMALL);
-    CHECK(sa_policy_victim(&policy) == &cells[3]);
-    CHECK(cells[2].queue == SA_QUEUE_MAIN);
-    CHECK(sa_policy_victim(&policy) == &cells[0]);
-    CHECK(sa_policy_victim(&policy) == &cells[2]);
-    CHECK(sa_policy_victim(&policy) == NULL);
+    sa_cell cells[8];
+    fill(&policy, cells, 4, 4);
+    sa_cell_hit(&cells[4], 0);
+    CHECK(sa_policy_victim(&policy) == &cells[5]);
+    CHECK(cells[4].queue == SA_QUEUE_MAIN && cells[4].frequency == 0);
+    CHECK(cells[5].queue == SA_QUEUE_NONE && !cells[5].from_main);
+    CHECK(sa_policy_victim(&policy) == &cells[6]);
+    CHECK(sa_policy_victim(&policy) == &cells[0]); /* one of six in SMALL is less than its share */
+    CHECK(cells[0].from_main);
+    CHECK_SOUND(&policy);
+}
+
+static void hits_in_the_window_are_forgotten(void) {
+    sa_policy policy;
+    sa_cell cells[10], newcomer = cell_of(160);
+    fill(&policy, cells, 8, 2);
+    sa_policy_admit(&policy, &newcomer, 0);
+    sa_cell_hit(&newcomer, 0);
+    CHECK(sa_policy_victim(&policy) == &cells[8]);
+    CHECK(newcomer.queue == SA_QUEUE_SMALL && newcomer.frequency == 0 && newcomer.count == 1);
     CHECK_SOUND(&policy);
 }
 
 static void a_hit_main_cell_goes_round_once_for_each_hit(void) {
     sa_policy policy;
-    sa_cell often = cell_of(160), once = cell_of(160), never = cell_of(160);
-    sa_policy_init(&policy);
-    sa_policy_admit(&policy, &often, 1);
-    sa_policy_admit(&policy, &once, 1);
-    sa_policy_admit(&policy, &never, 1);
+    sa_cell cells[3];
+    fill(&policy, cells, 3, 0);
     for (int i = 0; i < 9; i++)
-        sa_cell_hit(&often, 0);
-    sa_cell_hit(&once, 0);
-    CHECK(often.frequency == 3 && once.frequency == 1);
-    CHECK(sa_policy_victim(&policy) == &never);
-    CHECK(often.frequency == 2 && once.frequency == 0);
-    CHECK(sa_policy_victim(&policy) == &once);
-    CHECK(sa_policy_victim(&policy) == &often);
+        sa_cell_hit(&cells[0], 0);
+    sa_cell_hit(&cells[1], 0);
+    CHECK(cells[0].frequency == 3 && cells[1].frequency == 1);
+    CHECK(sa_policy_victim(&policy) == &cells[2]);
+    CHECK(sa_policy_victim(&policy) == &cells[1]);
+    uint64_t steps = policy.steps;
+    CHECK(sa_policy_victim(&policy) == &cells[0]);
+    CHECK(policy.steps - steps == 1); /* the last of three rounds: each victim before took one */
+    CHECK(sa_policy_victim(&policy) == NULL);
 }
 
-static void small_is_drained_only_above_its_share(void) {
+static void the_first_cells_fill_main(void) {
     sa_policy policy;
-    sa_cell newcomer = cell_of(16), larger = cell_of(1600), main_cells[10];
+    sa_cell cells[100];
     sa_policy_init(&policy);
-    for (int i = 0; i < 10; i++) {
-        main_cells[i] = cell_of(160);
-        sa_policy_admit(&policy, &main_cells[i], 1);
+    for (int i = 0; i < 100; i++) {
+        cells[i] = cell_of(160);
+        sa_policy_admit(&policy, &cells[i], 0);
     }
-    sa_policy_admit(&policy, &newcomer, 0); /* 16 of 1616 bytes: on probation still */
-    CHECK(sa_policy_victim(&policy) == &main_cells[0]);
-    sa_policy_admit(&policy, &larger, 0);
-    CHECK(sa_policy_victim(&policy) == &newcomer);
-    CHECK(sa_policy_victim(&policy) == &larger);
-    CHECK(sa_policy_victim(&policy) == &main_cells[1]);
+    for (int i = 0; i < 4; i++)
+        CHECK(sa_policy_victim(&policy) == &cells[i]); /* at most 32 are moved for one victim */
+    CHECK(policy.filled && cells[70].queue == SA_QUEUE_MAIN && cells[99].queue != SA_QUEUE_MAIN);
     CHECK_SOUND(&policy);
+}
+
+static void ghosts_move_the_share_towards_their_queue(void) {
+    sa_policy policy;
+    sa_cell cells[100];
+    fill(&policy, cells, 50, 50);
+    double before = policy.share;
+    sa_cell *ghost = sa_policy_victim(&policy);
+    CHECK(ghost == &cells[50]);
+    sa_policy_return(&policy, ghost);
+    CHECK(policy.share == before); /* nothing in SMALL was hit: a loop would look like this */
+    sa_cell_hit(&cells[51], 0);
+    ghost = sa_policy_victim(&policy);
+    CHECK(ghost == &cells[52]);
+    sa_policy_return(&policy, ghost);
+    CHECK(policy.share > before);
+    policy.share = policy.rules->share_most;
+    ghost = sa_policy_victim(&policy);
+    CHECK(ghost == &cells[0] && ghost->from_main);
+    sa_policy_return(&policy, ghost);
+    CHECK(policy.share < policy.rules->share_most && policy.trust < 1);
+    before = policy.share;
+    sa_policy_remove(&policy, ghost);
+    sa_policy_send_off(&policy, ghost);
+    sa_policy_return(&policy, ghost);
+    CHECK(policy.share == before); /* the user sent it away: nothing is learnt */
+    CHECK_SOUND(&policy);
+}
+
+static void a_ghost_used_less_than_its_rival_goes_on_probation(void) {
+    sa_policy policy;
+    sa_cell cells[100];
+    fill(&policy, cells, 80, 20);
+    for (int i = 0; i < 80; i++)
+        cells[i].count = 9;
+    sa_cell rare = cell_of(160), frequent = cell_of(160);
+    rare.count = 7;
+    frequent.count = 8;
+    sa_policy_return(&policy, &rare);
+    sa_policy_return(&policy, &frequent);
+    CHECK(rare.queue == SA_QUEUE_WINDOW && frequent.queue == SA_QUEUE_MAIN);
+    CHECK_SOUND(&policy);
+}
+
+static double cost_of_one(const sa_cell *cell) { return cell != NULL; }
+
+static void cells_that_cost_more_for_their_bytes_stay_longer(void) {
+    sa_policy policy;
+    sa_cell cells[64];
+    sa_policy_init(&policy);
+    policy.cost_of = cost_of_one;
+    policy.filled = 1;
+    for (int i = 0; i < 64; i++) {
+        cells[i] = cell_of(i % 2 ? 16 : 16000);
+        sa_policy_admit(&policy, &cells[i], 0);
+    }
+    for (int i = 0; i < 30; i++) {
+        sa_cell *victim = sa_policy_victim(&policy);
+        CHECK(victim != NULL && sa_charge_bytes(victim->charge) == 16000);
+        CHECK_SOUND(&policy);
+    }
 }
 
 static void cells_that_cannot_leave_are_never_victims(void) {
@@ -269,7 +343,7 @@ static void detach_all_leaves_no_cell_linked(void) {
     sa_policy_detach_all(&policy);
     for (int i = 0; i < 3 * QUEUES; i++) {
         CHECK(cells[i].state == SA_DETACHED && cells[i].queue == SA_QUEUE_NONE);
-        CHECK(cells[i].at.link.next == NULL && cells[i].at.link.previous == NULL);
+        CHECK(sa_cell_next(&cells[i]) == NULL && cells[i].at.previous == NULL);
     }
     for (unsigned queue = 0; queue < SA_QUEUE_COUNT; queue++)
         CHECK(policy.queues[queue].count == 0 && policy.queues[queue].bytes == 0);
@@ -301,12 +375,12 @@ static void check_catches_what_is_broken(void) {
         sa_policy_push(&policy, &cells[i], SA_QUEUE_MAIN);
     }
     CHECK_SOUND(&policy);
-    cells[2].at.link.previous = &cells[0];
+    cells[2].at.previous = &cells[0];
     CHECK_SAYS(&policy, "links of a queue disagree");
-    cells[2].at.link.previous = &cells[1];
-    policy.queues[SA_QUEUE_MAIN].head.at.link.previous = &cells[0];
+    cells[2].at.previous = &cells[1];
+    policy.queues[SA_QUEUE_MAIN].head.at.previous = &cells[0];
     CHECK_SAYS(&policy, "links of a queue disagree");
-    policy.queues[SA_QUEUE_MAIN].head.at.link.previous = &cells[3];
+    policy.queues[SA_QUEUE_MAIN].head.at.previous = &cells[3];
     cells[1].queue = SA_QUEUE_SMALL;
     CHECK_SAYS(&policy, "another queue than it names");
     cells[1].queue = SA_QUEUE_MAIN;
@@ -323,58 +397,13 @@ static void check_catches_what_is_broken(void) {
 
 /* --- the model ------------------------------------------------------------------------------------------------- */
 
-enum { MODEL_CELLS = 40, MODEL_STEPS = 60000 };
-
-typedef struct model {
-    int order[SA_QUEUE_COUNT][MODEL_CELLS], count[SA_QUEUE_COUNT]; /* numbers of cells, oldest first */
-    int queue_of[MODEL_CELLS], frequency[MODEL_CELLS];
-    int64_t bytes[MODEL_CELLS];
-} model;
-
-static int64_t model_bytes(const model *m, int queue) {
-    int64_t sum = 0;
-    for (int i = 0; i < m->count[queue]; i++)
-        sum += m->bytes[m->order[queue][i]];
-    return sum;
-}
-
-static void model_push(model *m, int number, int queue) {
-    m->order[queue][m->count[queue]++] = number;
-    m->queue_of[number] = queue;
-}
-
-static void model_remove(model *m, int number) {
-    int queue = m->queue_of[number], at = 0;
-    if (queue == SA_QUEUE_NONE)
-        return;
-    while (m->order[queue][at] != number)
-        at++;
-    memmove(&m->order[queue][at], &m->order[queue][at + 1], sizeof(int) * (size_t)(--m->count[queue] - at));
-    m->queue_of[number] = SA_QUEUE_NONE;
-}
-
-/* The number of the victim, or -1. */
-static int model_victim(model *m) {
-    for (;;) {
-        int64_t small = model_bytes(m, SA_QUEUE_SMALL), main = model_bytes(m, SA_QUEUE_MAIN);
-        int above = m->count[SA_QUEUE_SMALL] > 0 && 100 * small > SA_SMALL_SHARE_PERCENT * (small + main);
-        int from = m->count[SA_QUEUE_MAIN] == 0 || above ? SA_QUEUE_SMALL : SA_QUEUE_MAIN;
-        if (m->count[from] == 0)
-            return -1;
-        int number = m->order[from][0];
-        model_remove(m, number);
-        if (m->frequency[number] == 0)
-            return number;
-        m->frequency[number] = from == SA_QUEUE_SMALL ? 0 : m->frequency[number] - 1;
-        model_push(m, number, SA_QUEUE_MAIN);
-    }
-}
+enum { MODEL_STEPS = 60000 };
 
 static void check_against_model(const sa_policy *policy, const sa_cell *cells, const model *m) {
     CHECK_SOUND(policy);
     for (int queue = 0; queue < SA_QUEUE_COUNT; queue++) {
-        const sa_cell *cell = policy->queues[queue].head.at.link.next;
-        for (int i = 0; i < m->count[queue]; i++, cell = cell->at.link.next)
+        const sa_cell *cell = sa_cell_next(&policy->queues[queue].head);
+        for (int i = 0; i < m->count[queue]; i++, cell = sa_cell_next(cell))
             CHECK(cell == &cells[m->order[queue][i]]);
         CHECK(cell == &policy->queues[queue].head);
         CHECK(policy->queues[queue].count == m->count[queue] && bytes_in(policy, (unsigned)queue) == model_bytes(m, queue));
@@ -382,15 +411,16 @@ static void check_against_model(const sa_policy *policy, const sa_cell *cells, c
     for (int number = 0; number < MODEL_CELLS; number++) {
         CHECK((int)cells[number].queue == m->queue_of[number]);
         CHECK((int)cells[number].frequency == m->frequency[number]);
+        CHECK((int)cells[number].stamp == m->credit[number] && (int)cells[number].from_main == m->from_main[number]);
     }
 }
 
 static void step_of_unlinked(sa_policy *policy, sa_cell *cell, model *m, int number) {
     if (random_below(2)) {
-        int returning = (int)random_below(2);
-        sa_policy_admit(policy, cell, returning);
-        m->frequency[number] = 0;
-        model_push(m, number, returning ? SA_QUEUE_MAIN : SA_QUEUE_SMALL);
+        int proven = (int)random_below(2);
+        sa_policy_admit(policy, cell, proven);
+        m->frequency[number] = m->credit[number] = m->from_main[number] = 0;
+        model_push(m, number, proven ? SA_QUEUE_MAIN : SA_QUEUE_WINDOW);
     } else {
         unsigned queue = ALL_QUEUES[random_below(QUEUES)];
         sa_policy_push(policy, cell, queue);
@@ -412,7 +442,7 @@ static void step_of_linked(sa_policy *policy, sa_cell *cell, model *m, int numbe
 static void random_operations_agree_with_the_model(void) {
     sa_policy policy;
     sa_cell cells[MODEL_CELLS];
-    model m = {0};
+    model m = {.share = sa_rules_default.share_first};
     sa_policy_init(&policy);
     memset(cells, 0, sizeof cells);
     for (int step = 0; step < MODEL_STEPS; step++) {
@@ -450,11 +480,15 @@ static const struct {
     void (*run)(void);
 } TESTS[] = {
     TEST(queues_keep_order_and_totals),
-    TEST(admit_sends_newcomers_to_small_and_returners_to_main),
+    TEST(admit_sends_newcomers_to_the_window_and_proven_ones_to_main),
     TEST(recharge_moves_the_totals_by_what_it_returns),
     TEST(unread_small_cells_leave_first_and_hit_ones_move_to_main),
     TEST(a_hit_main_cell_goes_round_once_for_each_hit),
-    TEST(small_is_drained_only_above_its_share),
+    TEST(hits_in_the_window_are_forgotten),
+    TEST(the_first_cells_fill_main),
+    TEST(ghosts_move_the_share_towards_their_queue),
+    TEST(a_ghost_used_less_than_its_rival_goes_on_probation),
+    TEST(cells_that_cost_more_for_their_bytes_stay_longer),
     TEST(cells_that_cannot_leave_are_never_victims),
     TEST(charges_are_exact_to_one_part_in_16384),
     TEST(charges_are_monotone_over_the_whole_range),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
-GROUP_NAME = f"spectral_alloc_test_{os.getpid()}"
+GROUP_NAME = f"spectral_alloc_cage_{os.getpid()}"
 LEAVE_SECONDS = 10.0
 # glibc reserves 64 MB of address space for a thread's own arena, which RLIMIT_AS would count.
 ARENA = {"MALLOC_ARENA_MAX": "1"}
@@ -44,6 +44,14 @@ class Cage:
             return subprocess.run(command, **options)  # type: ignore[call-overload, no-any-return]
         enter = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.group / "cgroup.procs")]
         return subprocess.run([*enter, *command], **options)  # type: ignore[call-overload, no-any-return]
+
+    def peak_bytes(self) -> int | None:
+        """The most that the group ever held, page cache included; None where the kernel does not say."""
+        for name in ("memory.max_usage_in_bytes", "memory.peak"):
+            with suppress(OSError):
+                if self.group is not None:
+                    return int((self.group / name).read_text())
+        return None
 
 
 def own_groups() -> Iterator[tuple[str, Path]]:
@@ -109,6 +117,13 @@ def memory_cage(cap_bytes: int, only_address_space: bool = False) -> Iterator[Ca
             remove_group(group)
         return
     yield Cage("RLIMIT_AS", cap_bytes)
+
+
+def is_in_memory(path: Path) -> bool:
+    """Whether files in ``path`` are memory themselves, so that spilling there would prove nothing."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    above = [(len(mount[1]), mount[2]) for mount in mounts if path.is_relative_to(mount[1])]
+    return max(above)[1] in ("tmpfs", "ramfs")
 
 
 def children_environment() -> dict[str, str]:

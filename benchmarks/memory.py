@@ -1,0 +1,319 @@
+"""What SpectralMemory costs and gives back: call times, churn beside four mallocs, throughput, larger than memory.
+
+Method: times are medians of interleaved repeats, ratios from one run. Churn: 192 MiB live in seven phases (A fill 64
+to 256 bytes, B free a random 90 %, C refill 257 to 1024 and free 90 %, D refill 1025 to 4096, E keep 25 %, F replace
+3 million mixed, G keep 1000), each allocator in a process of its own; RSS above that of the idle process, over live
+bytes. Throughput: random replacement of 4096 blocks, sizes Pareto 16 B to 64 KiB, from C. Larger than memory: Zipf
+accesses to arrays of 64 KB, four times the limit, each store in a process whose memory is capped by RLIMIT_DATA or
+told the same limit. Limits: one machine, warm page cache, one thread; background decay of the mallocs is not waited
+for.
+
+    python benchmarks/memory.py [times] [churn] [throughput] [larger]
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from measure import interleaved, machine, median_and_spread, save
+
+from spectral_alloc import SpectralMemory
+from spectral_alloc.limits import resident_bytes
+
+HERE = Path(__file__).resolve().parent
+MIB = 1 << 20
+LIBRARIES = {
+    "glibc": "",
+    "jemalloc": "libjemalloc.so.2",
+    "tcmalloc": "libtcmalloc_minimal.so.4",
+    "mimalloc": "libmimalloc.so.2",
+}
+LIVE_BYTES = 192 * MIB
+SLOTS = 1_500_000
+CALLS, REPEATS = 20_000, 31
+PHASES = "ABCDEFG"
+SLOTS_BUSY, TURNS = 4096, 2_000_000
+LIMIT_BYTES, ARRAY_BYTES, ACCESSES = 32 * MIB, 64_000, 20_000
+
+
+def build_work() -> None:
+    """Compile churn_work.pyx beside itself, in the build folder."""
+    target = HERE.parent / "build" / "benchmarks"
+    target.mkdir(parents=True, exist_ok=True)
+    script = (
+        "from Cython.Build import cythonize\nfrom setuptools import Extension, setup\n"
+        f"made = Extension('churn_work', [{str(HERE / 'churn_work.pyx')!r}], extra_compile_args=['-O2'])\n"
+        f"setup(ext_modules=cythonize([made], include_path=[{str(HERE.parent)!r}], language_level=3, build_dir='.'))\n"
+    )
+    (target / "setup.py").write_text(script)
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", "."]
+    subprocess.run(command, cwd=target, check=True, capture_output=True)
+    sys.path.insert(0, str(target))
+
+
+# call times -----------------------------------------------------------------------------------------------------------
+
+
+def times() -> list[dict[str, object]]:
+    """Each call beside what a Python user would do instead, with the bar that it must meet."""
+    mem = SpectralMemory()
+    address = mem.malloc(1024)
+    plain, held = {address: 1}, bytearray(1024)
+    pairs: list[tuple[str, float, Callable[[], object], Callable[[], object]]] = [
+        ("malloc(1024) + free : bytearray(1024)", 2.5, lambda: mem.free(mem.malloc(1024)), lambda: bytearray(1024)),
+        ("access : dict.get", 2.0, lambda: mem.access(address), lambda: plain.get(address)),
+        ("view + release : memoryview(bytearray)", 3.0, lambda: mem.view(address), lambda: memoryview(held)),
+    ]
+    rows: list[dict[str, object]] = []
+    for name, bar, ours, theirs in pairs:
+        sides = {"ours": looped(ours), "theirs": looped(theirs), "loop": looped(lambda: None)}
+        seconds = interleaved(sides, REPEATS)
+        ns = {side: median_and_spread(taken)[0] / CALLS * 1e9 for side, taken in seconds.items()}
+        ratio = (ns["ours"] - ns["loop"]) / (ns["theirs"] - ns["loop"])
+        mine, other = ns["ours"] - ns["loop"], ns["theirs"] - ns["loop"]
+        rows.append({"pair": name, "ours_ns": mine, "theirs_ns": other, "ratio": ratio, "bar": bar})
+        print(f"{name:44}{mine:8.0f} ns{other:8.0f} ns{ratio:7.2f} (bar {bar})")
+    return rows
+
+
+def looped(call: Callable[[], object]) -> Callable[[], object]:
+    """A case that calls CALLS times."""
+
+    def case() -> None:
+        for _ in range(CALLS):
+            call()
+
+    return case
+
+
+# churn ----------------------------------------------------------------------------------------------------------------
+
+
+def churn_child(subject: str) -> None:
+    """The seven phases in this process; prints a row of JSON."""
+    from churn_work import Work
+
+    memory = SpectralMemory(memory_limit="8 GB") if subject == "SpectralMemory" else None
+    work = Work(SLOTS, memory)
+    base = resident_bytes()
+    result: dict[str, object] = {"subject": subject}
+    steps: dict[str, Callable[[], object]] = {
+        "A": lambda: work.fill(LIVE_BYTES, 64, 256),
+        "B": lambda: work.thin(0.9),
+        "C": lambda: (work.fill(LIVE_BYTES, 257, 1024), work.thin(0.9)),
+        "D": lambda: work.fill(LIVE_BYTES, 1025, 4096),
+        "E": lambda: work.thin(0.75),
+        "F": lambda: work.replace(3_000_000, 64, 4096),
+        "G": lambda: work.keep(1000),
+    }
+    for phase, step in steps.items():
+        step()
+        row: dict[str, float] = {"rss": resident_bytes() - base, "live": work.live_bytes}
+        if memory is not None:
+            memory._tiers.step_seconds_max = 0.0
+            start = time.perf_counter()
+            row["moved"] = memory.compact()
+            row["seconds"] = time.perf_counter() - start
+            row["step_seconds"] = memory._tiers.step_seconds_max
+            row["rss_compact"] = resident_bytes() - base
+            memory.check()
+        work.check()
+        result[phase] = row
+    print(json.dumps(result))
+
+
+def churn() -> list[dict[str, object]]:
+    """One row of RSS over live bytes for each allocator."""
+    rows = [child("churn", name) for name in (*LIBRARIES, "SpectralMemory")]
+    print(f"\n{'RSS / live bytes':24}" + "".join(f"{phase:>8}" for phase in PHASES))
+    for row in [row for row in rows if row]:
+        kinds = ["rss", "rss_compact"] if "rss_compact" in row["A"] else ["rss"]
+        for kind in kinds:
+            label = row["subject"] + (", compacted" if kind == "rss_compact" else "")
+            print(f"{label:24}" + "".join(f"{row[p][kind] / max(1, row[p]['live']):8.2f}" for p in PHASES))
+        if len(kinds) > 1:
+            print("  MB moved:             " + "".join(f"{row[p]['moved'] / 1e6:8.1f}" for p in PHASES))
+            print("  ms:                   " + "".join(f"{row[p]['seconds'] * 1e3:8.1f}" for p in PHASES))
+            print("  ms, longest step:     " + "".join(f"{row[p]['step_seconds'] * 1e3:8.2f}" for p in PHASES))
+    return rows
+
+
+def child(part: str, subject: str) -> dict[str, object]:
+    """Run one subject in a process of its own, with its malloc preloaded; {} if the library is not installed."""
+    library = LIBRARIES.get(subject, "")
+    # The loader only complains of what it cannot preload, and goes on without it.
+    if library and subprocess.run(["true"], env={"LD_PRELOAD": library}, capture_output=True).stderr:
+        print(f"({subject} is not installed)")
+        return {}
+    paths = [str(HERE.parent), str(HERE), str(HERE.parent / "build" / "benchmarks")]
+    paths += os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    settings = os.environ | {"LD_PRELOAD": library, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, __file__, "child", part, subject]
+    done = subprocess.run(command, env=settings, capture_output=True, text=True)
+    if done.returncode != 0:
+        print(f"({subject} failed: {done.stderr.strip().splitlines()[-1:]})")
+        return {}
+    result: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+# throughput -----------------------------------------------------------------------------------------------------------
+
+
+def throughput_child(subject: str) -> None:
+    """Nanoseconds for one free and malloc, the best of five."""
+    from churn_work import Work
+
+    memory = SpectralMemory(memory_limit="8 GB") if subject == "SpectralMemory" else None
+    work = Work(SLOTS_BUSY, memory)
+    work.throughput(TURNS // 4, SLOTS_BUSY)
+    print(json.dumps({"subject": subject, "ns": min(work.throughput(TURNS // 4, SLOTS_BUSY) for _ in range(5))}))
+
+
+def throughput() -> list[dict[str, object]]:
+    """Random replacement from C, for each allocator."""
+    rows = [row for name in (*LIBRARIES, "SpectralMemory") if (row := child("throughput", name))]
+    print()
+    for row in rows:
+        print(f"free + malloc + touch, Pareto 16 B to 64 KiB: {row['subject']:16}{row['ns']:8.1f} ns")
+    return rows
+
+
+# larger than memory ---------------------------------------------------------------------------------------------------
+
+
+def zipf_accesses(count: int) -> "np.ndarray":
+    """Which array each access is to: Zipf 1.0 over shuffled arrays, the same for all stores."""
+    rng = np.random.default_rng(7)
+    weights = 1 / np.arange(1, count + 1)
+    return rng.permutation(count)[rng.choice(count, ACCESSES, p=weights / weights.sum())]
+
+
+def larger_child(subject: str) -> None:
+    """Seconds for ACCESSES sums and in-place edits over four times LIMIT_BYTES in arrays of 64 KB."""
+    count = 4 * LIMIT_BYTES // ARRAY_BYTES
+    walks = np.cumsum(np.random.default_rng(1).integers(-50, 50, (count, ARRAY_BYTES // 4)), 1).astype(np.int32)
+    accesses = zipf_accesses(count).tolist()
+    with tempfile.TemporaryDirectory() as folder:
+        use = USES[subject](walks, folder)
+        del walks
+        for number in accesses[:2_000]:
+            use(number)
+        start = time.perf_counter()
+        total = sum(use(number) for number in accesses)
+        print(json.dumps({"subject": subject, "us": (time.perf_counter() - start) / ACCESSES * 1e6, "sum": total}))
+
+
+def edited(array: "np.ndarray") -> int:
+    """What each access does: a sum, and one item changed."""
+    total = int(array[::64].sum())
+    array[0] += 1
+    return total
+
+
+def use_spectral(walks: "np.ndarray", folder: str) -> Callable[[int], int]:
+    """Blocks of a SpectralMemory."""
+    mem = SpectralMemory(memory_limit=LIMIT_BYTES, spill_dir=folder)
+    blocks = []
+    for walk in walks:
+        blocks.append(mem.malloc(walk.nbytes))
+        mem.write(blocks[-1], walk)
+    return lambda number: edited(mem.array(blocks[number], "i4"))
+
+
+def use_memmap(walks: "np.ndarray", folder: str) -> Callable[[int], int]:
+    """One file, mapped; pages beyond the limit are dropped after each access, as a cap on memory would."""
+    mapped = np.memmap(Path(folder) / "walks", walks.dtype, "w+", shape=walks.shape)
+    mapped[:] = walks
+    kept: dict[int, None] = {}
+    length, libc = walks.shape[1] * 4, ctypes.CDLL(None, use_errno=True)
+    start = mapped.ctypes.data
+
+    def use(number: int) -> int:
+        kept.pop(number, None)
+        kept[number] = None
+        if len(kept) > LIMIT_BYTES // ARRAY_BYTES:
+            victim = next(iter(kept))
+            del kept[victim]
+            low = (start + victim * length) // 4096 * 4096
+            libc.madvise(ctypes.c_void_p(low), ctypes.c_size_t(length), 4)
+        return edited(mapped[number])
+
+    return use
+
+
+def use_lmdb(walks: "np.ndarray", folder: str) -> Callable[[int], int]:
+    """A key for each array, written without sync."""
+    import lmdb
+
+    environment = lmdb.open(folder, map_size=1 << 32, sync=False, metasync=False, writemap=True)
+    with environment.begin(write=True) as transaction:
+        for number, walk in enumerate(walks):
+            transaction.put(number.to_bytes(4), walk.tobytes())
+
+    def use(number: int) -> int:
+        with environment.begin(write=True) as transaction:
+            array = np.frombuffer(transaction.get(number.to_bytes(4)), np.int32).copy()
+            total = edited(array)
+            transaction.put(number.to_bytes(4), array.tobytes())
+        return total
+
+    return use
+
+
+def use_blosc2(walks: "np.ndarray", folder: str) -> Callable[[int], int]:
+    """A dict of arrays that are compressed in memory."""
+    import blosc2
+
+    packed = {number: blosc2.pack_array2(walk) for number, walk in enumerate(walks)}
+
+    def use(number: int) -> int:
+        array = blosc2.unpack_array2(packed[number])
+        total = edited(array)
+        packed[number] = blosc2.pack_array2(array)
+        return total
+
+    return use
+
+
+USES = {
+    "SpectralMemory": use_spectral,
+    "numpy.memmap": use_memmap,
+    "lmdb": use_lmdb,
+    "blosc2 in dict": use_blosc2,
+}
+
+
+def larger() -> list[dict[str, object]]:
+    """Each store, the same accesses."""
+    rows = [row for name in USES if (row := child("larger", name))]
+    assert len({row["sum"] for row in rows}) == 1
+    print()
+    for row in rows:
+        print(f"Zipf accesses to arrays of 64 KB, 4 x the limit: {row['subject']:16}{row['us']:8.1f} us")
+    return rows
+
+
+PARTS = {"times": times, "churn": churn, "throughput": throughput, "larger": larger}
+CHILDREN = {"churn": churn_child, "throughput": throughput_child, "larger": larger_child}
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["child"]:
+        CHILDREN[sys.argv[2]](sys.argv[3])
+        return
+    build_work()
+    print(machine())
+    chosen = sys.argv[1:] or list(PARTS)
+    save("memory", {part: PARTS[part]() for part in chosen})
+
+
+if __name__ == "__main__":
+    main()

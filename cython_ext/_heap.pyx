@@ -1,0 +1,495 @@
+"""HeapCore: what of a SpectralMemory is one call into core/heap.c; and Pin, which keeps a block's bytes in place.
+
+Nouns: *address*, *block*, *arena*, *state* as in core/heap.h; a *Pin* exports one block's bytes as a buffer and
+holds them where they are until it is gone; *come back* is what a block does whose bytes are not in place
+(memory_tiers.py).
+
+    HeapCore
+      heap      sa_heap           twelve arenas
+      spectrum  sa_spectrum       the bands that frequencies are quantised to
+      charged   12 x int64        resident bytes of each arena that the budget knows of
+
+Invariants:
+  1. The budget is charged with the sum of `charged`, which is what the arenas hold when a call returns; what C users
+     allocate in between is charged at the next call.
+  2. A Pin holds its HeapCore, so ranges are unmapped only when no buffer is left.
+
+Threads: any method from any thread; the heap locks one arena at a time, and copies of more than BULK_BYTES release
+the GIL. Cost: malloc, free and access are O(1): parsing the arguments costs more than the heap does.
+"""
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer, PyBUF_SIMPLE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_Clear
+from cpython.long cimport PyLong_AsUnsignedLong, PyLong_CheckExact
+from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport fabs, isfinite, lround
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free as c_free, malloc as c_malloc
+
+from c_heap cimport *
+from c_spectrum cimport sa_spectrum, sa_spectrum_free, sa_spectrum_new, sa_spectrum_position
+from spectral_alloc._cell cimport Budget, charge_budget, is_exceeded
+from spectral_alloc.memory_api cimport spectral_memory_api, spectral_memory_block
+
+from spectral_alloc.errors import ClosedError
+from spectral_alloc.memory_errors import refuse, refuse_address, refuse_more, refuse_range, refuse_settings, refuse_size
+
+BLOCK_BYTES_MAX = SA_BLOCK_BYTES_MAX
+HEAT_COUNT = SA_HEAT_COUNT
+HEAT_PER_DOUBLING = SA_HEAT_PER_DOUBLING
+CLASS_COUNT = SA_CLASS_COUNT
+BYTES, EXTENT, FRAME, FRAME_EXTENT, PLACE, GROWN = range(1, SA_BLOCK_STATE_COUNT)
+CAPSULE_NAME = "spectral_alloc.SpectralMemory"
+FILL_BY_SPACE = 256
+
+cdef enum:
+    BULK_BYTES = 1 << 16
+    BEYOND_BYTES = 1 << 20  # and a quarter of the limit: so far views and tables may go beyond it
+
+cdef extern from "Python.h":
+    unsigned long long_bits "PyLong_AsUnsignedLong"(object) noexcept
+ctypedef uint64_t (*malloc_type)(void *, uint64_t, uint32_t, unsigned, unsigned, unsigned, unsigned, int) noexcept nogil
+ctypedef int (*free_type)(void *, uint64_t, spectral_memory_block *) noexcept nogil
+ctypedef int (*access_type)(void *, uint64_t, uint32_t *) noexcept nogil
+ctypedef void (*unpin_type)(void *, uint64_t) noexcept nogil
+ctypedef int (*read_type)(void *, uint64_t, uint64_t, uint64_t, void *) noexcept nogil
+ctypedef int (*write_type)(void *, uint64_t, uint64_t, uint64_t, const void *) noexcept nogil
+
+assert sizeof(spectral_memory_block) == sizeof(sa_block)
+# channel -> its number in an address, 255 for what is no channel
+cdef uint8_t channel_numbers[18]
+for _prime in range(18):
+    channel_numbers[_prime] = 255
+for _number, _prime in enumerate((2, 3, 5, 7, 11, 13, 17)):
+    channel_numbers[_prime] = _number
+
+cdef uint64_t address_of(object address) except? 0:
+    """An address as C has it; what can be none is refused. A long has 64 bits here, and converts faster than a long long."""
+    try:
+        return PyLong_AsUnsignedLong(address)
+    except (OverflowError, TypeError):
+        refuse_address(address)
+
+
+cdef bint bounded(uint64_t block_bytes, object offset, object length, uint64_t *at, uint64_t *count) except -1:
+    """Offset and length as C has them, if they lie in the block."""
+    if not 0 <= offset <= block_bytes or not 0 <= length <= block_bytes - offset:
+        return False
+    at[0], count[0] = offset, length
+    return True
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class Pin:
+    """Exports the bytes of one block, which stay in place until this is deallocated."""
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.start, self.size, self.is_readonly, flags)
+
+    def __dealloc__(self):
+        if self.start is not NULL:
+            sa_heap_unpin(&self.owner.heap, self.address)
+
+
+cdef class HeapCore:
+    """The compiled part of SpectralMemory; see there for what each method promises."""
+
+    def _open(self, Budget budget, gammas, indices, steps, int start, residencies, defaults, double per_doubling):
+        """Make the arenas; `residencies` by state, `defaults` a frequency by temperature. Called once."""
+        cdef const double[::1] bands = gammas
+        cdef const int64_t[::1] numbers = indices
+        cdef uint8_t exponents[SA_CHANNEL_COUNT]
+        cdef int code
+        for code in range(SA_CHANNEL_COUNT):
+            exponents[code] = steps[code]
+        if sa_spectrum_new(&self.spectrum, &bands[0], &numbers[0], bands.shape[0]) != 0:
+            raise MemoryError(f"no memory for {bands.shape[0]} bands")
+        if sa_heap_new(&self.heap, exponents, start) != 0:
+            raise MemoryError("no memory for twelve arenas")
+        self.origin, self.per_doubling = bands[0], per_doubling
+        for code in range(SA_HEAT_COUNT):
+            self.band_of_heat[code] = self.zero_of(self.origin + per_doubling * code / SA_HEAT_PER_DOUBLING)
+        sa_heap_set_bands(&self.heap, self.band_of_heat)
+        for code in range(4):
+            self.default_zero[code] = self.zero_of(defaults[code])
+        self.hot = residencies[SA_BYTES]
+        self.budget_ = budget
+        self.charge_all()
+
+    def __dealloc__(self):
+        if self.budget_ is not None:
+            charge_budget(self.budget_, -self.charged_bytes())
+        sa_heap_free_all(&self.heap)
+        sa_spectrum_free(&self.spectrum)
+
+    # spectrum ---------------------------------------------------------------------------------------------------------
+
+    cdef uint32_t zero_of(self, double t) noexcept:
+        return <uint32_t>self.spectrum.indices[sa_spectrum_position(&self.spectrum, t)]
+
+    cdef unsigned heat_of(self, double gamma) noexcept:
+        cdef long code = lround((gamma - self.origin) / self.per_doubling * SA_HEAT_PER_DOUBLING)
+        return 0 if code < 0 else SA_HEAT_COUNT - 1 if code >= SA_HEAT_COUNT else <unsigned>code
+
+    cdef double gamma_of(self, uint32_t zero) noexcept:
+        """The frequency of a zero that is one of the first in order, as they are here."""
+        return self.spectrum.bands[zero - 1]
+
+    def _relieve(self):
+        """Make room: SpectralMemory does, as it brings blocks back, reads and releases those that are away."""
+
+    # budget -----------------------------------------------------------------------------------------------------------
+
+    cdef int64_t charged_bytes(self) noexcept:
+        cdef int64_t total = 0
+        cdef int number
+        for number in range(SA_CLASS_COUNT):
+            total += self.charged[number]
+        return total
+
+    cdef void charge(self, unsigned number) noexcept:
+        cdef int64_t resident = sa_heap_resident(&self.heap, number)
+        if resident != self.charged[number]:
+            charge_budget(self.budget_, resident - self.charged[number])
+            self.charged[number] = resident
+
+    cdef void charge_all(self) noexcept:
+        cdef int number
+        for number in range(SA_CLASS_COUNT):
+            self.charge(number)
+
+    cdef int settle(self, unsigned number) except -1:
+        """Charge what an arena has taken, and make room if that is too much."""
+        self.charge(number)
+        if is_exceeded(self.budget_):
+            self._relieve()
+        return 0
+
+    @property
+    def used_bytes(self):
+        """Bytes of memory that are charged to the budget: touched pages and tables of all arenas."""
+        return self.charged_bytes()
+
+    @property
+    def counted_bytes(self):
+        """Of the memory of the C library and of CPython's allocator, which slack is shared by, nothing is used."""
+        return 0
+
+    @property
+    def budget(self):
+        """The budget that the heap is charged to."""
+        return self.budget_
+
+    def rebudget(self, Budget budget not None):
+        """Charge another budget from now on."""
+        self.charge_all()
+        charge_budget(self.budget_, -self.charged_bytes())
+        self.budget_ = budget
+        charge_budget(budget, self.charged_bytes())
+
+    def excess_bytes(self, long long slack=0):
+        """Bytes above the limit less `slack`; negative when there is room."""
+        self.charge_all()
+        return self.budget_.excess(slack)
+
+    def charge_slack(self, long long slack_bytes):
+        """Nothing: the heap's pages are its own."""
+
+    cdef int raise_if_closed(self) except -1:
+        if self.is_closed or self.budget_ is None:
+            raise ClosedError("this SpectralMemory is closed; its blocks are gone")
+        return 0
+
+    # life of a block ------------------------------------------------------------------------------------------------
+
+    def malloc(self, size, temperature=0, t_virtual=None, *, unsigned channel=5, unsigned axis=1):
+        """A new block of undefined bytes: its address, never 0. Class and errors: docs/spectral_memory.md. O(1)."""
+        return self.allocate(size, temperature, t_virtual, channel, axis, False)
+
+    def calloc(self, size, temperature=0, t_virtual=None, *, unsigned channel=5, unsigned axis=1):
+        """A new block of zeros, which costs no memory before it is written if it is larger than 32 KiB. As malloc."""
+        return self.allocate(size, temperature, t_virtual, channel, axis, True)
+
+    cdef int64_t size_of(self, object size) except -1:
+        """The size of a block as C has it; what is out of bounds is refused."""
+        cdef int64_t bytes = 0
+        try:
+            bytes = size
+        except OverflowError:
+            bytes = 0
+        if bytes < 1 or bytes > <int64_t>SA_BLOCK_BYTES_MAX or bytes > self.budget_.limit:
+            refuse_size(size, self.budget_.limit, SA_BLOCK_BYTES_MAX)
+        return bytes
+
+    cdef object allocate(self, object size, object temperature, object t_virtual, unsigned channel, unsigned axis,
+                         bint zeroed):
+        cdef int64_t bytes
+        cdef long hint
+        cdef uint32_t zero
+        cdef uint64_t address
+        cdef double t
+        self.raise_if_closed()
+        bytes = self.size_of(size)
+        hint = temperature
+        if not 0 <= hint <= 3 or channel > 17 or channel_numbers[channel] == 255 or not 1 <= axis <= 2:
+            refuse_settings(temperature, channel, axis)
+        if t_virtual is None:
+            zero = self.default_zero[hint]
+        else:
+            t = t_virtual
+            if not isfinite(t) or t <= 0:
+                raise ValueError(f"t_virtual must be a finite number > 0, not {t_virtual!r}")
+            zero = self.zero_of(t)
+            self.mismatch_sum += fabs(t - self.gamma_of(zero))
+            self.mismatch_count += 1
+        address = sa_heap_malloc(&self.heap, <uint64_t>bytes, zero, channel_numbers[channel], axis, <unsigned>hint,
+                                 self.heat_of(self.gamma_of(zero)), zeroed)
+        if address == 0:
+            raise MemoryError(f"the system has no memory for a block of {bytes} bytes")
+        self.settle(sa_address_class(address))
+        if is_exceeded(self.budget_) and self.budget_.excess(0) > (self.budget_.limit >> 2) + BEYOND_BYTES:
+            self.free(address)
+            refuse_more(bytes, self.budget_.limit, self.charged_bytes())
+        return address
+
+    def free(self, address):
+        """Free a block; StaleAddressError if that was done, BufferError while it is viewed. O(1)."""
+        cdef uint64_t number = address_of(address)
+        cdef sa_block freed
+        self.raise_if_closed()
+        cdef int status = sa_heap_free(&self.heap, number, &freed)
+        if status != SA_OK:
+            refuse(status, number)
+        self.charge(sa_address_class(number))
+        if freed.state == SA_PLACE:
+            self._release(freed.where, freed.frame_bytes)
+
+    @cython.binding(False)  # a plain method is called in half the time, but must tell its signature itself
+    @cython.embedsignature(False)
+    def access(self, address):
+        """access($self, address, /)\n--\n
+Count an access, bring the block back if it has earned that, and return its Residency. O(1) if in place."""
+        cdef uint64_t number = long_bits(address) if PyLong_CheckExact(address) else address_of(address)
+        cdef uint32_t state
+        cdef int status = SA_UNKNOWN
+        if number == <uint64_t>-1:
+            PyErr_Clear()
+            number = address_of(address)
+        if not self.is_closed and self.budget_ is not None:
+            status = sa_heap_access(&self.heap, number, &state)
+            if status == SA_OK and state <= SA_EXTENT:
+                return self.hot
+        return self.access_slow(number, status, state)
+
+    cdef object access_slow(self, uint64_t address, int status, uint32_t state):
+        self.raise_if_closed()
+        if status != SA_OK:
+            refuse(status, address)
+        return self._accessed_slow(address, state)
+
+    def _touch(self, uint64_t address):
+        """Count an access, wherever the block is."""
+        cdef uint32_t state
+        sa_heap_access(&self.heap, address, &state)
+
+    cdef Pin pin(self, uint64_t address, bint is_readonly):
+        cdef sa_block block
+        cdef int status
+        cdef Pin made = Pin.__new__(Pin)
+        self.raise_if_closed()
+        while True:
+            status = sa_heap_pin(&self.heap, address, &block)
+            if status == SA_OK:
+                break
+            if status != SA_AWAY:
+                refuse(status, address)
+            self._come_back(address)
+        made.owner, made.address, made.is_readonly = self, address, is_readonly
+        made.size = <Py_ssize_t>block.size
+        made.start = block.bytes
+        return made
+
+    def view(self, address, *, bint readonly=False):
+        """A memoryview of the block's bytes, which stay in place until it is released."""
+        return PyMemoryView_FromObject(self.pin(address_of(address), readonly))
+
+    def read(self, address, offset=0, size=None):
+        """Bytes of a block; IndexError beyond its end. One read of a cold block does not push out hot ones."""
+        cdef uint64_t number = address_of(address)
+        cdef uint64_t at, length
+        cdef sa_block block
+        cdef int status
+        self.raise_if_closed()
+        status = sa_heap_look(&self.heap, number, &block)
+        if status != SA_OK:
+            refuse(status, number)
+        if not bounded(block.size, offset, block.size - offset if size is None else size, &at, &length):
+            refuse_range(number, block.size, offset, size)
+        cdef bytes result = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
+        cdef char *target = PyBytes_AS_STRING(result)
+        while True:
+            if length > BULK_BYTES:
+                with nogil:
+                    status = sa_heap_read(&self.heap, number, at, length, target)
+            else:
+                status = sa_heap_read(&self.heap, number, at, length, target)
+            if status == SA_OK:
+                return result
+            if status == SA_RANGE:
+                refuse_range(number, block.size, offset, size)
+            if status != SA_AWAY:
+                refuse(status, number)
+            passing = self._read_away(number, at, length)
+            if passing is not None:
+                return passing
+
+    def write(self, address, data, offset=0):
+        """Copy a bytes-like object into a block; IndexError beyond its end, and then nothing was written."""
+        cdef uint64_t number = address_of(address)
+        cdef uint64_t at, length
+        cdef sa_block block
+        cdef Py_buffer source
+        cdef int status
+        self.raise_if_closed()
+        status = sa_heap_look(&self.heap, number, &block)
+        if status != SA_OK:
+            refuse(status, number)
+        PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+        try:
+            if not bounded(block.size, offset, source.len, &at, &length):
+                refuse_range(number, block.size, offset, source.len)
+            while True:
+                if length > BULK_BYTES:
+                    with nogil:
+                        status = sa_heap_write(&self.heap, number, at, length, source.buf)
+                else:
+                    status = sa_heap_write(&self.heap, number, at, length, source.buf)
+                if status == SA_OK:
+                    return
+                if status == SA_RANGE:
+                    refuse_range(number, block.size, offset, length)
+                if status != SA_AWAY:
+                    refuse(status, number)
+                self._come_back(number)
+        finally:
+            PyBuffer_Release(&source)
+
+    def realloc(self, address, size):
+        """Give a block another size at the same address; its first bytes stay, new ones are undefined."""
+        cdef uint64_t number = address_of(address)
+        cdef int status
+        self.raise_if_closed()
+        cdef int64_t bytes = self.size_of(size)
+        while True:
+            status = sa_heap_resize(&self.heap, number, <uint64_t>bytes)
+            if status == SA_OK:
+                break
+            if status != SA_AWAY:
+                refuse(status, number)
+            self._come_back(number)
+        self.settle(sa_address_class(number))
+        return address
+
+    # tiers ----------------------------------------------------------------------------------------------------------
+
+    def _look(self, address):
+        """(state, size, where, frame bytes, heat, hint, pins, address of the bytes) of a block."""
+        cdef uint64_t number = address_of(address)
+        cdef sa_block block
+        self.raise_if_closed()
+        cdef int status = sa_heap_look(&self.heap, number, &block)
+        if status != SA_OK:
+            refuse(status, number)
+        return (block.state, block.size, block.where, block.frame_bytes, block.heat, block.hint, block.pins,
+                <size_t>block.bytes)
+
+    def _copy_out(self, uint64_t address, uint32_t state, uint64_t length):
+        """The bytes or the frame of a block, marked as unused since; None if it is not as the caller thinks."""
+        cdef bytes result = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
+        cdef char *target = PyBytes_AS_STRING(result)
+        cdef int status
+        with nogil:
+            status = sa_heap_copy_out(&self.heap, address, state, length, target)
+        return result if status == SA_OK else None
+
+    def _replace(self, uint64_t address, uint32_t source, uint64_t expected, uint32_t to, data, uint64_t length,
+                 uint64_t where):
+        """Replace what a block holds; the place to release (or -1) if that was done, else None."""
+        cdef sa_block old
+        cdef int status
+        cdef Py_buffer buffer
+        buffer.buf = NULL
+        if data is not None:
+            PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        try:
+            with nogil:
+                status = sa_heap_replace(&self.heap, address, source, expected, to, buffer.buf, length, where, &old)
+        finally:
+            if data is not None:
+                PyBuffer_Release(&buffer)
+        if status == SA_NO_MEMORY:
+            refuse(status, address)
+        self.charge(sa_address_class(address))
+        if status != SA_OK:
+            return None
+        if old.state == SA_PLACE:
+            return old.where, old.frame_bytes
+        return -1, 0
+
+    def _retune(self, address, unsigned hint, int heat):
+        """Set hint and, unless negative, heat of a block."""
+        cdef uint64_t number = address_of(address)
+        cdef int status = sa_heap_retune(&self.heap, number, hint, heat)
+        if status != SA_OK:
+            refuse(status, number)
+
+    def _victims(self, unsigned number, unsigned mask, unsigned window, int count):
+        """Addresses of the coldest unviewed blocks of a class in a window behind its hand."""
+        cdef uint64_t found[64]
+        cdef int length = sa_heap_victims(&self.heap, number, mask, window, found, min(count, 64))
+        return [found[at] for at in range(length)]
+
+    # compaction and the end -----------------------------------------------------------------------------------------
+
+    def _compact_step(self, unsigned number, int64_t byte_budget, uint64_t position):
+        """One step of a round over a class: (bytes moved, position, 0 at the end)."""
+        cdef int64_t moved
+        with nogil:
+            moved = sa_heap_compact_step(&self.heap, number, byte_budget, &position)
+        self.charge(number)
+        return moved, position
+
+    @property
+    def _mismatch(self):
+        """(sum of mismatches, number of frequencies that were given)."""
+        return self.mismatch_sum, self.mismatch_count
+
+    def _close(self):
+        """Give the memory back; from now on every method refuses."""
+        self.is_closed = True
+        sa_heap_empty(&self.heap)
+        self.charge_all()
+
+    @property
+    def closed(self):
+        """Whether close() was called."""
+        return self.is_closed
+
+    @property
+    def capsule(self):
+        """A PyCapsule with a spectral_memory_api, for Cython and C users (memory_api.pxd); it does not keep the heap."""
+        self.raise_if_closed()
+        self.api.version = 1
+        self.api.heap = &self.heap
+        self.api.malloc = <malloc_type>sa_heap_malloc
+        self.api.free = <free_type>sa_heap_free
+        self.api.access = <access_type>sa_heap_access
+        self.api.pin = <free_type>sa_heap_pin
+        self.api.unpin = <unpin_type>sa_heap_unpin
+        self.api.read = <read_type>sa_heap_read
+        self.api.write = <write_type>sa_heap_write
+        return PyCapsule_New(&self.api, b"spectral_alloc.SpectralMemory", NULL)

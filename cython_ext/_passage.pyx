@@ -1,0 +1,265 @@
+"""The passage of one value between tiers in one call: up by load, down by lower.
+
+Nouns: a *departure* is a value on its way out of HOT (_departure.pyx); a *ticket* is one read of one cold frame, shared by all
+who wait for it; a *parcel* collects values whose frames would save no RAM, to be written to disk together.
+
+    HOT --write_graph, Express.encode--> WARM              lower(), the rest in spectral_alloc/tiers.py
+     |-------- same digest -----------------------> COLD   rests(): its frame never left the disk
+     ^------ Express.value ------ WARM or COLD             load()
+
+Invariants:
+  1. A value or frame that the express way declines takes the general way: the same result, or the reason why not.
+  2. Every change of state is one call into the ledger or a departure, so an exception anywhere leaves all values in
+     some tier.
+  3. No ticket outlives the load that made it, and a load in the middle of another one's read never waits for it.
+
+Threads: safe; one ticket's lock covers one read of one frame, nothing else is locked.
+Cost: a load of a 1 KB record 3 us from RAM; a departure 4 us, most of it zstd.
+"""
+from cpython.bytes cimport PyBytes_GET_SIZE
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from c_cell cimport *
+from c_policy cimport *
+from c_shadow_table cimport sa_shadow
+from spectral_alloc._cell cimport Cell
+from spectral_alloc._departure cimport Departure
+from spectral_alloc._express cimport Express
+from spectral_alloc._graph_stream cimport stream_of
+from spectral_alloc._ledger cimport Ledger, frame_bytes_in_memory
+from spectral_alloc._shadows cimport Shadows
+
+import threading
+
+from spectral_alloc._cell import EntryGoneError
+from spectral_alloc._departure import depart
+from spectral_alloc._express import OTHER_WAY
+from spectral_alloc._ledger import AGAIN
+from spectral_alloc.errors import CorruptFrameError
+from spectral_alloc.serializer import loads
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident()
+
+cdef enum:
+    SLOW_READS_KEPT = 1024
+    WARM_FROM_ACCESSES = 3       # decayed count of accesses from which a value is worth compressing to spare dear reads
+
+# From the system's cache a read takes a few microseconds, from a disk many.
+cdef double DEAR_READ_SECONDS = 20e-6
+cdef double READ_WEIGHT = 1 / 32.0  # of one read in the moving average
+
+
+cdef double seconds_now() noexcept:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
+
+
+cdef class Ticket:
+    """One read of one cold frame, shared by all who wait for it."""
+
+    cdef object lock
+    cdef object frame
+    cdef object origin
+
+
+cdef class Parcel:
+    """Departures with their frames, waiting to be written to disk in one call."""
+
+    def __cinit__(self):
+        self.items = []
+
+    def add(self, Departure departure not None, bytes frame not None):
+        """Put in a value whose frame takes no less RAM than itself."""
+        self.items.append((departure, frame))
+        self.size_bytes += departure.value_bytes
+
+    def unpack(self):
+        """The items; the parcel is empty afterwards."""
+        items, self.items = self.items, []
+        self.size_bytes = 0
+        return items
+
+
+cdef class Passage:
+    """The common ways of Tiers, which adds the decisions, the disk and the general ways."""
+
+    def __init__(self, Ledger ledger not None, codec, store):
+        self.ledger, self.codec, self.store = ledger, codec, store
+        self.express = codec.express
+        self.shadows = ledger.shadows
+        self.open_frame = codec.express.value
+        self.dear_read_seconds = DEAR_READ_SECONDS
+        self.forget_readers()
+
+    def take_general_way(self):
+        """From now on all values go the general way: up by general_value(frame, cell, origin) of a subclass."""
+        self.is_general = True
+
+    def forget_readers(self):
+        """After a fork: no ticket of the parent's threads is valid here."""
+        self.tickets, self.reading = {}, set()
+
+    # up -----------------------------------------------------------------------------------------------------------------
+
+    def load(self, Cell cell not None, key, bint insist=False):
+        """Return the value of an entry that is not live, installing it where it earns that; EntryGoneError if it is gone."""
+        cdef tuple origin
+        cdef double start
+        while True:
+            origin = self.ledger.whereabouts(cell)
+            if origin[0] == "live":
+                return origin[1]
+            if origin[0] == "gone":
+                raise EntryGoneError(key)
+            start = seconds_now()
+            try:
+                frame = origin[1] if origin[0] == "warm" else self.fetch(cell, origin)
+                if frame is None:
+                    continue
+                if self.is_general:
+                    own = self.ledger.arrive(cell, origin, self.general_value(frame, cell, origin), insist)
+                else:
+                    own = self.installed(cell, origin, frame, self.decoded(frame), insist)
+            except CorruptFrameError as error:
+                raise CorruptFrameError(f"the stored value of key {key!r} is damaged: {error}", key) from error
+            except OSError as error:
+                error.add_note(f"while reading the value of key {key!r} from {self.store.directory}")
+                raise
+            finally:
+                # Not before the value is installed: until then whoever comes late shares the frame.
+                self.drop_ticket(cell)
+            self.note_slow_read(seconds_now() - start)
+            if own is not AGAIN:
+                return own
+
+    cdef object decoded(self, object frame):
+        value = self.open_frame(frame)
+        return loads(self.codec.decode(frame)) if value is OTHER_WAY else value
+
+    cdef object installed(self, Cell cell, tuple origin, object frame, object value, bint insist):
+        """Ledger.arrive; the frame of a cold value stays on disk, its shadow, in case the value leaves unchanged."""
+        cdef bytes stream = self.express.stream_of_last(frame)
+        if stream is None or origin[0] != "cold":
+            return self.ledger.arrive(cell, origin, value, insist)
+        self.shadows.expect(<void *>cell, origin[1], self.shadows.digest(stream), cell.core.count + 1)
+        try:
+            return self.ledger.arrive(cell, origin, value, insist)
+        finally:
+            self.shadows.unexpect()
+
+    cdef int note_slow_read(self, double seconds) except -1:
+        self.slow_reads[self.slow_read_count % SLOW_READS_KEPT] = seconds
+        self.slow_read_count += 1
+        return 0
+
+    @property
+    def slow_read_seconds(self):
+        """Durations of the last reads that had to decode a frame."""
+        return [self.slow_reads[index] for index in range(min(self.slow_read_count, SLOW_READS_KEPT))]
+
+    def drop_ticket(self, Cell cell not None):
+        """The frame of this cell is installed, or will not be."""
+        if self.tickets:
+            self.tickets.pop(<size_t><void *>cell, None)
+
+    def fetch(self, Cell cell not None, tuple origin not None):
+        """Read a cold frame once for all who want it until the caller drops the ticket; None if it has moved."""
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        cdef Ticket ticket
+        if thread in self.reading:
+            # A finaliser or signal handler in the middle of a read: to wait here could be to wait for oneself.
+            return self.read_cold(cell, origin)
+        ticket = self.tickets.get(<size_t><void *>cell)
+        if ticket is None:
+            ticket = Ticket.__new__(Ticket)
+            ticket.lock = threading.Lock()
+            ticket = self.tickets.setdefault(<size_t><void *>cell, ticket)
+        try:
+            self.reading.add(thread)
+            with ticket.lock:
+                if ticket.frame is None or ticket.origin != origin:
+                    ticket.frame, ticket.origin = self.read_cold(cell, origin), origin
+                return ticket.frame
+        finally:
+            self.reading.discard(thread)
+
+    def read_cold(self, Cell cell not None, tuple origin not None):
+        """Read a frame from disk; None if the entry has moved meanwhile."""
+        cdef double start
+        if self.ledger.whereabouts(cell) != origin:
+            return None
+        try:
+            start = seconds_now()
+            frame = self.store.read(origin[1], origin[2])
+            self.cold_read_seconds += (seconds_now() - start - self.cold_read_seconds) * READ_WEIGHT
+            return frame
+        except (OSError, CorruptFrameError):
+            if self.ledger.whereabouts(cell) != origin:
+                return None
+            raise
+
+    def forsake(self, segments=None, int segment_shift=0):
+        """Give up the frames of shadows, all or those in some segments of the store; returns how many."""
+        count = self.shadows.forsake(segments, segment_shift)
+        self.ledger.bury()
+        return count
+
+    cdef bint rests(self, Departure departure, bytes stream) except *:
+        """Is the frame of this value still on disk, and the value not worth a place in RAM? Then it is COLD again.
+
+        A value that was used again while it was HOT is compressed anew instead, to be WARM. So is one that was used often
+        of late, if the disk itself answers: while the system's cache does, a read costs less than compressing.
+        """
+        cdef sa_shadow shadow
+        if self.shadows.table.count == 0:
+            return False
+        if departure.cell.core.count >= WARM_FROM_ACCESSES and self.cold_read_seconds > self.dear_read_seconds:
+            return False
+        if not self.shadows.adopt(<void *>departure.cell, stream, departure.cell.core.count, &shadow):
+            return False
+        if not departure.to_cold(shadow.place, shadow.frame_bytes):
+            self.shadows.drop(shadow.place, shadow.frame_bytes)
+            self.ledger.bury()
+        return True
+
+    # down ---------------------------------------------------------------------------------------------------------------
+
+    def lower(self, long long slack, long long warm_bytes_max, long long parcel_bytes_max, Parcel parcel not None):
+        """Let values leave the express way until the caller has something to decide.
+
+        Returns a Departure that needs the general way; False if nothing can leave; or None, when the limit less `slack` is met, more than
+        `warm_bytes_max` are WARM, or the parcel holds `parcel_bytes_max` or all that is missing.
+        """
+        cdef Ledger ledger = self.ledger
+        cdef Departure departure
+        cdef object stream, frame
+        while True:
+            departure = depart(ledger, slack)
+            if departure is None:
+                return False
+            if self.is_general:
+                return departure
+            try:
+                stream = stream_of(departure.value, False)
+            except MemoryError:
+                stream = None  # the general way meets it again, and knows what to do
+            if stream is None:
+                return departure
+            departure.sealed = True
+            frame = None if self.rests(departure, stream) else self.express.encode(stream)
+            if frame is None and departure.is_pending():
+                departure.sealed = False
+                return departure
+            if frame is None:
+                pass
+            elif frame_bytes_in_memory(PyBytes_GET_SIZE(frame)) >= departure.value_bytes:
+                parcel.add(departure, frame)
+            else:
+                departure.to_warm(frame)
+            departure = None
+            if ledger.budget_.excess(slack) <= parcel.size_bytes or parcel.size_bytes >= parcel_bytes_max:
+                return None
+            if ledger.policy.queues[SA_QUEUE_WARM].bytes > warm_bytes_max:
+                return None

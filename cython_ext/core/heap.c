@@ -1,0 +1,403 @@
+/* heap.c - the life of a block: malloc, free, access, pin, read, write. Words, layout and invariants are in heap.h.
+ *
+ * Every public function: find the arena from the address, lock it, find the block, act, unlock.
+ *
+ * Threads: any; one lock at a time. Cost: in heap.h; read and write of more than COPY_BYTES_LOCKED pin the block and
+ * copy without the lock.
+ */
+#define _GNU_SOURCE
+#include "heap_arena.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { COPY_BYTES_LOCKED = 4096 };
+
+/* What one access adds to each heat code, in 1/65536 of a code. */
+static uint32_t heat_growth[SA_HEAT_COUNT];
+static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
+
+static void make_tables(void) {
+    sa_size_classes_init();
+    for (int code = 0; code < SA_HEAT_COUNT; code++) {
+        double count = exp2((double)code / SA_HEAT_PER_DOUBLING);
+        heat_growth[code] = (uint32_t)(SA_HEAT_PER_DOUBLING * (log2(count + 1) - log2(count)) * 65536);
+    }
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------ */
+
+static int64_t own_bytes(const sa_arena *arena) {
+    return (int64_t)((sizeof(sa_arena) + arena->page_bytes - 1) / arena->page_bytes * arena->page_bytes);
+}
+
+int sa_heap_new(sa_heap *heap, const uint8_t *steps, uint8_t start) {
+    pthread_once(&tables_once, make_tables);
+    memset(heap, 0, sizeof *heap);
+    memcpy(heap->steps, steps, sizeof heap->steps);
+    heap->start = start % SA_CLASS_COUNT;
+    for (int class = 0; class < SA_CLASS_COUNT; class++) {
+        void *page = mmap(NULL, sizeof(sa_arena), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED) {
+            sa_heap_free_all(heap);
+            return -1;
+        }
+        sa_arena *arena = heap->arenas[class] = page;
+        long bytes = sysconf(_SC_PAGESIZE);
+        arena->class = (uint32_t)class;
+        arena->next_serial = 1;
+        arena->page_bytes = bytes > 4096 && bytes <= SA_UNIT_BYTES ? (uint32_t)bytes : 4096;
+        arena->page_shift = (uint32_t)__builtin_ctz(arena->page_bytes);
+        arena->resident_bytes = own_bytes(arena);
+    }
+    sa_heap_register(heap);
+    return 0;
+}
+
+static void drop_range(sa_arena *arena) {
+    sa_table_release(arena);
+    if (arena->range != NULL) {
+        munmap(arena->range, (size_t)arena->unit_limit * SA_UNIT_BYTES);
+        munmap(arena->unit_used, (size_t)arena->unit_limit / 8 + arena->unit_limit);
+    }
+}
+
+void sa_heap_empty(sa_heap *heap) {
+    for (int class = 0; class < SA_CLASS_COUNT; class++) {
+        sa_arena *arena = heap->arenas[class];
+        sa_arena_lock(arena);
+        if (arena->pinned_count == 0) {
+            drop_range(arena);
+            /* All but what comes before the table: the lock, the class, and the serials, so that old addresses are
+             * stale. */
+            memset(&arena->table, 0, offsetof(sa_arena, page_bytes) - offsetof(sa_arena, table));
+            memset(arena->open, 0, sizeof arena->open);
+            arena->evacuated = NULL;
+            arena->resident_bytes = own_bytes(arena);
+        }
+        sa_arena_unlock(arena);
+    }
+}
+
+void sa_heap_free_all(sa_heap *heap) {
+    sa_heap_unregister(heap);
+    for (int class = 0; class < SA_CLASS_COUNT; class++) {
+        sa_arena *arena = heap->arenas[class];
+        if (arena == NULL)
+            continue;
+        drop_range(arena);
+        munmap(arena, sizeof(sa_arena));
+        heap->arenas[class] = NULL;
+    }
+}
+
+void sa_heap_set_bands(sa_heap *heap, const uint32_t *band_of_heat) {
+    for (int class = 0; class < SA_CLASS_COUNT; class++) {
+        sa_arena_lock(heap->arenas[class]);
+        heap->arenas[class]->band_of_heat = band_of_heat;
+        sa_arena_unlock(heap->arenas[class]);
+    }
+}
+
+/* --- finding ----------------------------------------------------------------------------------------------------- */
+
+/* Lock the arena of an address and find the block; without success nothing is locked. */
+static inline int enter(sa_heap *heap, uint64_t address, sa_arena **arena, sa_ref *ref) {
+    unsigned class = sa_address_class(address);
+    if (class >= SA_CLASS_COUNT)
+        return SA_UNKNOWN;
+    *arena = heap->arenas[class];
+    sa_arena_lock(*arena);
+    int status = sa_find(*arena, address, ref);
+    if (status != SA_OK)
+        sa_arena_unlock(*arena);
+    return status;
+}
+
+uint64_t sa_address_of(const sa_arena *arena, const sa_ref *ref) {
+    return (*ref->meta & SA_IDENTITY) | (uint64_t)arena->class << 37 | *ref->entry >> 32;
+}
+
+uint64_t sa_block_size(const sa_ref *ref) {
+    if (sa_meta_state(*ref->meta) == SA_BYTES)
+        return ref->slab->cell_bytes - sa_meta_slack(*ref->meta);
+    return *(const uint64_t *)ref->cell;
+}
+
+/* Bytes held for the block: its own, those of its frame, or none. */
+uint64_t sa_block_length(const sa_ref *ref) {
+    uint64_t filled = ref->slab->cell_bytes - sa_meta_slack(*ref->meta);
+    switch (sa_meta_state(*ref->meta)) {
+    case SA_BYTES:
+        return filled;
+    case SA_FRAME:
+        return filled - 8;
+    default:
+        return ((const sa_stub *)ref->cell)->length;
+    }
+}
+
+void sa_describe(sa_arena *arena, const sa_ref *ref, sa_block *block) {
+    unsigned state = sa_meta_state(*ref->meta);
+    const sa_stub *stub = (const sa_stub *)ref->cell;
+    *block = (sa_block){.size = sa_block_size(ref), .state = state};
+    block->heat = sa_meta_heat(*ref->meta);
+    block->hint = sa_meta_hint(*ref->meta);
+    block->pins = sa_meta_pins(*ref->meta);
+    if (state != SA_BYTES && state != SA_EXTENT)
+        block->frame_bytes = sa_block_length(ref);
+    if (state == SA_BYTES)
+        block->bytes = ref->cell;
+    else if (state == SA_FRAME)
+        block->bytes = ref->cell + 8;
+    else if (state == SA_EXTENT || state == SA_FRAME_EXTENT)
+        block->bytes = sa_unit_start(arena, (uint32_t)stub->where);
+    else
+        block->where = stub->where;
+}
+
+void sa_state_add(sa_arena *arena, const sa_ref *ref, int sign) {
+    unsigned state = sa_meta_state(*ref->meta);
+    arena->state_counts[state] += sign;
+    arena->state_bytes[state] += sign * (int64_t)sa_block_length(ref);
+    arena->requested_bytes += sign * (int64_t)sa_block_size(ref);
+}
+
+/* --- malloc and free --------------------------------------------------------------------------------------------- */
+
+int sa_storage_take(sa_arena *arena, unsigned state, uint64_t size, uint64_t length, sa_ref *ref) {
+    int is_stub = state == SA_PLACE || state == SA_GROWN;
+    uint64_t head = state == SA_FRAME ? sizeof(uint64_t) : 0;
+    int is_large = !is_stub && head + length > SA_SMALL_BYTES_MAX;
+    uint32_t unit = 0, units = (uint32_t)((length + SA_UNIT_BYTES - 1) / SA_UNIT_BYTES);
+    uint64_t filled = is_stub || is_large ? sizeof(sa_stub) : head + length;
+    if (is_large) {
+        state = state == SA_FRAME ? SA_FRAME_EXTENT : SA_EXTENT;
+        if ((unit = sa_units_take(arena, units)) == UINT32_MAX)
+            return -1;
+    }
+    if (sa_cell_take(arena, filled, &ref->slab, &ref->index) != 0) {
+        if (is_large)
+            sa_units_give(arena, unit, units);
+        return -1;
+    }
+    if (is_large)
+        sa_units_touch(arena, unit, 0, length);
+    ref->meta = sa_cell_meta(ref->slab, ref->index);
+    ref->cell = sa_cell_bytes(ref->slab, ref->index);
+    *ref->meta = 0;
+    sa_meta_set_state(ref->meta, state);
+    sa_meta_set_slack(ref->meta, ref->slab->cell_bytes - filled);
+    if (filled == sizeof(sa_stub) && (is_stub || is_large))
+        *(sa_stub *)ref->cell = (sa_stub){size, unit, length};
+    else if (state == SA_FRAME)
+        *(uint64_t *)ref->cell = size;
+    return 0;
+}
+
+void sa_storage_give(sa_arena *arena, sa_ref *ref) {
+    unsigned state = sa_meta_state(*ref->meta);
+    if (state == SA_EXTENT || state == SA_FRAME_EXTENT) {
+        const sa_stub *stub = (const sa_stub *)ref->cell;
+        uint32_t units = (uint32_t)((stub->length + SA_UNIT_BYTES - 1) / SA_UNIT_BYTES);
+        sa_units_give(arena, (uint32_t)stub->where, units);
+    }
+    sa_cell_give(arena, ref->slab, ref->index);
+}
+
+static uint32_t fresh_serial(sa_arena *arena) {
+    uint32_t serial = arena->next_serial;
+    /* After 2^32 blocks the serials begin again; those of blocks that still live are passed over. */
+    if (arena->allocation_count >> 32)
+        while (serial == 0 || sa_table_find(arena, serial) != NULL)
+            serial++;
+    arena->next_serial = serial + 1;
+    return serial;
+}
+
+static unsigned next_class(sa_heap *heap, unsigned channel) {
+    /* Two threads at once may take the same turn: that costs a little evenness, where counting both would cost as much as
+     * a lock. */
+    uint32_t turn = atomic_load_explicit(&heap->turns[channel], memory_order_relaxed);
+    atomic_store_explicit(&heap->turns[channel], turn + 1, memory_order_relaxed);
+    /* 2^32 is no multiple of 12, so the round is broken once in four thousand million blocks. */
+    return (heap->start + turn % SA_CLASS_COUNT * heap->steps[channel]) % SA_CLASS_COUNT;
+}
+
+uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned channel, unsigned axis, unsigned hint,
+                        unsigned heat, int zeroed) {
+    unsigned class = next_class(heap, channel);
+    sa_arena *arena = heap->arenas[class];
+    int is_grown = axis == 2 || (zeroed && size > SA_SMALL_BYTES_MAX);
+    sa_ref ref;
+    sa_arena_lock(arena);
+    if (sa_table_make_room(arena) != 0 ||
+        sa_storage_take(arena, is_grown ? SA_GROWN : SA_BYTES, size, is_grown ? 0 : size, &ref) != 0) {
+        sa_arena_unlock(arena);
+        return 0;
+    }
+    uint64_t address = sa_address(zero, class, channel, axis, fresh_serial(arena));
+    *ref.meta |= address & SA_IDENTITY;
+    sa_meta_set_hint(ref.meta, hint);
+    sa_meta_set_heat(ref.meta, heat);
+    sa_meta_set_dirty(ref.meta, 1);
+    sa_table_insert(arena, (uint32_t)address, sa_location(ref.slab->unit, ref.index));
+    sa_state_add(arena, &ref, 1);
+    arena->allocation_count++;
+    if (zeroed && !is_grown)
+        memset(ref.cell, 0, size);
+    if (axis == 2)
+        ((sa_stub *)ref.cell)->where = 256;
+    sa_arena_unlock(arena);
+    return address;
+}
+
+int sa_heap_free(sa_heap *heap, uint64_t address, sa_block *freed) {
+    sa_arena *arena;
+    sa_ref ref;
+    int status = enter(heap, address, &arena, &ref);
+    if (status != SA_OK)
+        return status;
+    if (sa_meta_pins(*ref.meta) > 0) {
+        sa_arena_unlock(arena);
+        return SA_PINNED;
+    }
+    sa_describe(arena, &ref, freed);
+    sa_state_add(arena, &ref, -1);
+    arena->free_count++;
+    sa_table_remove(arena, ref.entry);
+    sa_storage_give(arena, &ref);
+    sa_arena_unlock(arena);
+    return SA_OK;
+}
+
+/* --- use --------------------------------------------------------------------------------------------------------- */
+
+/* One access: heat grows as the logarithm of 1 + accesses, its fraction rounded up in so many of 65536 cases. */
+static inline void touch(sa_arena *arena, sa_ref *ref) {
+    unsigned heat = sa_meta_heat(*ref->meta);
+    arena->dither += 0x9E3779B1u;
+    unsigned grown = heat + ((heat_growth[heat] + (arena->dither >> 16)) >> 16);
+    arena->access_count++;
+    *ref->meta |= SA_DIRTY_BIT;
+    if (grown == heat || heat == SA_HEAT_COUNT - 1)
+        return;
+    grown = grown < SA_HEAT_COUNT ? grown : SA_HEAT_COUNT - 1;
+    sa_meta_set_heat(ref->meta, grown);
+    if (arena->band_of_heat != NULL && arena->band_of_heat[grown] != arena->band_of_heat[heat])
+        arena->migration_count++;
+}
+
+int sa_heap_access(sa_heap *heap, uint64_t address, uint32_t *state) {
+    sa_arena *arena;
+    sa_ref ref;
+    int status = enter(heap, address, &arena, &ref);
+    if (status != SA_OK)
+        return status;
+    touch(arena, &ref);
+    *state = sa_meta_state(*ref.meta);
+    sa_arena_unlock(arena);
+    return SA_OK;
+}
+
+int sa_heap_look(sa_heap *heap, uint64_t address, sa_block *block) {
+    sa_arena *arena;
+    sa_ref ref;
+    int status = enter(heap, address, &arena, &ref);
+    if (status != SA_OK)
+        return status;
+    sa_describe(arena, &ref, block);
+    sa_arena_unlock(arena);
+    return SA_OK;
+}
+
+int sa_heap_retune(sa_heap *heap, uint64_t address, unsigned hint, int heat) {
+    sa_arena *arena;
+    sa_ref ref;
+    int status = enter(heap, address, &arena, &ref);
+    if (status != SA_OK)
+        return status;
+    sa_meta_set_hint(ref.meta, hint);
+    if (heat >= 0)
+        sa_meta_set_heat(ref.meta, (uint64_t)heat);
+    sa_arena_unlock(arena);
+    return SA_OK;
+}
+
+int sa_heap_pin(sa_heap *heap, uint64_t address, sa_block *block) {
+    sa_arena *arena;
+    sa_ref ref;
+    int status = enter(heap, address, &arena, &ref);
+    if (status != SA_OK)
+        return status;
+    unsigned state = sa_meta_state(*ref.meta), pins = sa_meta_pins(*ref.meta);
+    if (state != SA_BYTES && state != SA_EXTENT)
+        status = SA_AWAY;
+    else if (pins == SA_PINS_MAX)
+        status = SA_PINS_FULL;
+    else {
+        touch(arena, &ref);
+        sa_meta_set_pins(ref.meta, pins + 1);
+        arena->pinned_count += pins == 0;
+    }
+    sa_describe(arena, &ref, block);
+    sa_arena_unlock(arena);
+    return status;
+}
+
+void sa_heap_unpin(sa_heap *heap, uint64_t address) {
+    sa_arena *arena;
+    sa_ref ref;
+    if (enter(heap, address, &arena, &ref) != SA_OK)
+        return;
+    unsigned pins = sa_meta_pins(*ref.meta);
+    sa_meta_set_pins(ref.meta, pins - (pins > 0));
+    arena->pinned_count -= pins == 1;
+    sa_arena_unlock(arena);
+}
+
+/* Copy `length` bytes at `offset`; `target` or `source` is NULL. */
+static int transfer(sa_heap *heap, uint64_t address, uint64_t offset, uint64_t length, void *target,
+                    const void *source) {
+    sa_arena *arena;
+    sa_ref ref;
+    sa_block block;
+    int status = enter(heap, address, &arena, &ref);
+    if (status != SA_OK)
+        return status;
+    unsigned pins = sa_meta_pins(*ref.meta), is_pinned = length > COPY_BYTES_LOCKED && pins < SA_PINS_MAX;
+    sa_describe(arena, &ref, &block);
+    if (offset > block.size || length > block.size - offset)
+        status = SA_RANGE;
+    else if (block.state != SA_BYTES && block.state != SA_EXTENT)
+        status = SA_AWAY;
+    if (status != SA_OK) {
+        sa_arena_unlock(arena);
+        return status;
+    }
+    touch(arena, &ref);
+    if (is_pinned) {
+        sa_meta_set_pins(ref.meta, pins + 1);
+        arena->pinned_count += pins == 0;
+        sa_arena_unlock(arena);
+    }
+    if (target != NULL)
+        memcpy(target, block.bytes + offset, length);
+    else
+        memcpy(block.bytes + offset, source, length);
+    if (is_pinned)
+        sa_heap_unpin(heap, address);
+    else
+        sa_arena_unlock(arena);
+    return SA_OK;
+}
+
+int sa_heap_read(sa_heap *heap, uint64_t address, uint64_t offset, uint64_t length, void *target) {
+    return transfer(heap, address, offset, length, target, NULL);
+}
+
+int sa_heap_write(sa_heap *heap, uint64_t address, uint64_t offset, uint64_t length, const void *source) {
+    return transfer(heap, address, offset, length, NULL, source);
+}

@@ -1,0 +1,184 @@
+/* heap_figures.c - what an arena holds: counts for statistics, and the walk through all invariants of heap.h.
+ *
+ * Nouns, layout and the numbered invariants: heap.h. Threads: the arena's lock. Cost: figures are a copy; census,
+ * addresses and check go through the table, O(blocks), check through all units too.
+ */
+#include "heap_arena.h"
+
+#include <stdlib.h>
+
+int64_t sa_heap_resident(const sa_heap *heap, unsigned class) { return heap->arenas[class]->resident_bytes; }
+
+int64_t sa_heap_state_bytes(const sa_heap *heap, unsigned class, unsigned state) {
+    return heap->arenas[class]->state_bytes[state];
+}
+
+void sa_heap_figures(sa_heap *heap, unsigned class, sa_arena_figures *figures) {
+    sa_arena *arena = heap->arenas[class];
+    sa_arena_lock(arena);
+    *figures = (sa_arena_figures){
+        .block_count = (int64_t)arena->table_count,
+        .requested_bytes = arena->requested_bytes,
+        .resident_bytes = arena->resident_bytes,
+        .pinned_count = arena->pinned_count,
+        .allocation_count = arena->allocation_count,
+        .free_count = arena->free_count,
+        .access_count = arena->access_count,
+        .migration_count = arena->migration_count,
+        .moved_bytes = arena->moved_bytes,
+        .moved_count = arena->moved_count,
+        .header = (uintptr_t)arena,
+        .range = (uintptr_t)arena->range,
+        .range_bytes = (uintptr_t)arena->unit_limit * SA_UNIT_BYTES,
+    };
+    memcpy(figures->state_counts, arena->state_counts, sizeof arena->state_counts);
+    memcpy(figures->state_bytes, arena->state_bytes, sizeof arena->state_bytes);
+    figures->live_bytes = arena->state_bytes[SA_BYTES] + arena->state_bytes[SA_EXTENT] +
+                          arena->state_bytes[SA_FRAME] + arena->state_bytes[SA_FRAME_EXTENT];
+    sa_arena_unlock(arena);
+}
+
+void sa_heap_census(sa_heap *heap, unsigned class, int64_t *counts, int64_t *bytes) {
+    sa_arena *arena = heap->arenas[class];
+    sa_ref ref;
+    sa_arena_lock(arena);
+    for (uint64_t at = 0; at < arena->table_groups * 8; at++)
+        if (arena->table[at] != 0) {
+            sa_ref_of_entry(arena, &arena->table[at], &ref);
+            counts[sa_meta_heat(*ref.meta)]++;
+            bytes[sa_meta_heat(*ref.meta)] += (int64_t)sa_block_size(&ref);
+        }
+    sa_arena_unlock(arena);
+}
+
+int sa_heap_addresses(sa_heap *heap, unsigned class, uint64_t *position, uint64_t *addresses, int count_max) {
+    sa_arena *arena = heap->arenas[class];
+    int count = 0;
+    sa_ref ref;
+    sa_arena_lock(arena);
+    uint64_t at = *position, entries = arena->table_groups * 8;
+    for (; at < entries && count < count_max; at++)
+        if (arena->table[at] != 0) {
+            sa_ref_of_entry(arena, &arena->table[at], &ref);
+            addresses[count++] = sa_address_of(arena, &ref);
+        }
+    *position = at < entries ? at : 0;
+    sa_arena_unlock(arena);
+    return count;
+}
+
+/* --- check ------------------------------------------------------------------------------------------------------- */
+
+typedef struct tally {
+    uint8_t *owner;      /* of each unit: how many slabs and extents cover it */
+    int64_t used_cells, counts[SA_BLOCK_STATE_COUNT], bytes[SA_BLOCK_STATE_COUNT], pinned, requested;
+} tally;
+
+static int cover(tally *sums, const sa_arena *arena, uint32_t unit, uint32_t count, int weight) {
+    for (uint32_t at = unit; at < unit + count; at++) {
+        if (at >= arena->unit_writable || !(arena->unit_used[at >> 6] >> (at & 63) & 1))
+            return 5;
+        sums->owner[at] = (uint8_t)(sums->owner[at] + weight);
+    }
+    return 0;
+}
+
+/* The entries: invariants 2, 3 and the extents' part of 5. */
+static int check_entry(sa_arena *arena, uint64_t *entry, tally *sums) {
+    sa_ref ref;
+    if (sa_table_find(arena, (uint32_t)(*entry >> 32)) != entry)
+        return 1;
+    sa_ref_of_entry(arena, entry, &ref);
+    if (ref.slab->unit != (*entry >> 12 & 0x7FFFF) || ref.index >= ref.slab->cell_count)
+        return 2;
+    if (!(ref.slab->used[ref.index / 64] >> ref.index % 64 & 1) || sa_meta_state(*ref.meta) == SA_FREE)
+        return 2;
+    if (sa_address_class(*ref.meta & SA_IDENTITY) != 0 || sa_address_axis(*ref.meta) == 0)
+        return 3;
+    unsigned state = sa_meta_state(*ref.meta);
+    sums->counts[state]++;
+    sums->bytes[state] += (int64_t)sa_block_length(&ref);
+    sums->requested += (int64_t)sa_block_size(&ref);
+    sums->pinned += sa_meta_pins(*ref.meta) > 0;
+    /* The first entry of each slab answers for the slab. */
+    uint32_t first = 0;
+    while (!(ref.slab->used[first / 64] >> first % 64 & 1))
+        first++;
+    if (first == ref.index) {
+        uint32_t live = 0;
+        for (uint32_t cell = 0; cell < ref.slab->cell_count; cell++)
+            live += ref.slab->used[cell / 64] >> cell % 64 & 1;
+        sums->used_cells += live;
+        if (live != ref.slab->live_count)
+            return 2;
+        if (!ref.slab->is_evacuated && ref.slab->is_open != (live < ref.slab->cell_count))
+            return 4;
+        if (cover(sums, arena, ref.slab->unit, ref.slab->unit_count, 1) != 0)
+            return 5;
+    }
+    if (state == SA_EXTENT || state == SA_FRAME_EXTENT) {
+        const sa_stub *stub = (const sa_stub *)ref.cell;
+        uint32_t units = (uint32_t)((stub->length + SA_UNIT_BYTES - 1) / SA_UNIT_BYTES);
+        return cover(sums, arena, (uint32_t)stub->where, units, 1);
+    }
+    return 0;
+}
+
+static int check_lists(sa_arena *arena, tally *sums) {
+    for (unsigned number = 0; number < SA_SIZE_CLASS_COUNT; number++)
+        for (sa_slab *slab = arena->open[number]; slab != NULL; slab = slab->next) {
+            if (!slab->is_open || slab->is_evacuated || slab->live_count == slab->cell_count ||
+                (slab->next != NULL && slab->next->previous != slab))
+                return 4;
+            if (slab->live_count == 0 && cover(sums, arena, slab->unit, slab->unit_count, 1) != 0)
+                return 5;
+        }
+    return 0;
+}
+
+static int check_units(const sa_arena *arena, const tally *sums) {
+    uint64_t table = (arena->table_groups * 64 + arena->page_bytes - 1) / arena->page_bytes * arena->page_bytes;
+    uint64_t own = (sizeof(sa_arena) + arena->page_bytes - 1) / arena->page_bytes * arena->page_bytes;
+    int64_t resident = (int64_t)(table + own), dirty = 0;
+    for (uint32_t unit = 0; unit < arena->unit_writable; unit++) {
+        int used = arena->unit_used[unit >> 6] >> (unit & 63) & 1;
+        if (sums->owner[unit] != used || (!used && unit < arena->unit_hint))
+            return 5;
+        resident += (int64_t)arena->unit_pages[unit] << arena->page_shift;
+        dirty += used ? 0 : (int64_t)arena->unit_pages[unit] << arena->page_shift;
+    }
+    return resident == arena->resident_bytes && dirty == arena->free_dirty_bytes ? 0 : 6;
+}
+
+static int check_locked(sa_arena *arena, tally *sums) {
+    int64_t entries = 0;
+    int broken;
+    for (uint64_t at = 0; at < arena->table_groups * 8; at++) {
+        if (arena->table[at] == 0)
+            continue;
+        entries++;
+        if ((broken = check_entry(arena, &arena->table[at], sums)) != 0)
+            return broken;
+    }
+    if (entries != (int64_t)arena->table_count)
+        return 1;
+    if (entries != sums->used_cells)
+        return 2;
+    if ((broken = check_lists(arena, sums)) != 0 || (broken = check_units(arena, sums)) != 0)
+        return broken;
+    if (sums->pinned != arena->pinned_count || sums->requested != arena->requested_bytes ||
+        memcmp(sums->counts, arena->state_counts, sizeof sums->counts) != 0 ||
+        memcmp(sums->bytes, arena->state_bytes, sizeof sums->bytes) != 0)
+        return 7;
+    return 0;
+}
+
+int sa_heap_check(sa_heap *heap, unsigned class) {
+    sa_arena *arena = heap->arenas[class];
+    sa_arena_lock(arena);
+    tally sums = {.owner = calloc(arena->unit_writable + 1, 1)};
+    int broken = sums.owner == NULL ? 0 : check_locked(arena, &sums);
+    free(sums.owner);
+    sa_arena_unlock(arena);
+    return broken;
+}

@@ -1,0 +1,45 @@
+# The C side of _heap.pyx, for the other compiled modules that look into a heap.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from c_heap cimport sa_heap
+from c_spectrum cimport sa_spectrum
+from spectral_alloc._cell cimport Budget
+from spectral_alloc.memory_api cimport spectral_memory_api
+
+
+cdef class Pin:
+    cdef HeapCore owner
+    cdef uint64_t address
+    cdef char *start             # of the block's bytes
+    cdef Py_ssize_t size
+    cdef bint is_readonly
+
+
+cdef class HeapCore:
+    cdef sa_heap heap
+    cdef sa_spectrum spectrum    # the first zeros, in order
+    cdef int64_t charged[12]     # resident bytes of each arena that the budget knows of
+    cdef uint32_t band_of_heat[1024]
+    cdef uint32_t default_zero[4]  # for each temperature
+    cdef double origin, per_doubling
+    cdef double mismatch_sum
+    cdef int64_t mismatch_count
+    cdef bint is_closed
+    cdef object hot              # what access returns for bytes in place
+    cdef Budget budget_          # None before _open
+    cdef spectral_memory_api api
+    cdef object __weakref__
+
+    cdef uint32_t zero_of(self, double t) noexcept
+    cdef unsigned heat_of(self, double gamma) noexcept
+    cdef double gamma_of(self, uint32_t zero) noexcept
+    cdef int64_t charged_bytes(self) noexcept
+    cdef void charge(self, unsigned number) noexcept
+    cdef void charge_all(self) noexcept
+    cdef int settle(self, unsigned number) except -1
+    cdef int raise_if_closed(self) except -1
+    cdef int64_t size_of(self, object size) except -1
+    cdef object allocate(self, object size, object temperature, object t_virtual, unsigned channel, unsigned axis,
+                         bint zeroed)
+    cdef object access_slow(self, uint64_t address, int status, uint32_t state)
+    cdef Pin pin(self, uint64_t address, bint is_readonly)

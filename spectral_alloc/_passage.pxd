@@ -1,0 +1,32 @@
+# The C side of _passage.pyx.
+from spectral_alloc._cell cimport Cell
+from spectral_alloc._departure cimport Departure
+from spectral_alloc._express cimport Express
+from spectral_alloc._ledger cimport Ledger
+from spectral_alloc._shadows cimport Shadows
+
+
+cdef class Parcel:
+    cdef readonly list items           # (Departure, frame)
+    cdef readonly long long size_bytes # of the values, while they are still in RAM
+
+
+cdef class Passage:
+    cdef readonly Ledger ledger
+    cdef public object codec           # FrameCodec: the general way
+    cdef public object store           # ColdStore
+    cdef public object open_frame      # frame -> value or OTHER_WAY
+    cdef readonly Shadows shadows
+    cdef Express express
+    cdef bint is_general               # no value takes the express way
+    cdef dict tickets                  # address of a cell -> Ticket of the read under way
+    cdef set reading                   # threads that are in the middle of a read
+    cdef double slow_reads[1024]       # seconds; a ring
+    cdef long long slow_read_count
+    cdef public double cold_read_seconds # a moving average
+    cdef public double dear_read_seconds # above this values that are used often do not stay on disk
+
+    cdef object decoded(self, object frame)
+    cdef object installed(self, Cell cell, tuple origin, object frame, object value, bint insist)
+    cdef bint rests(self, Departure departure, bytes stream) except *
+    cdef int note_slow_read(self, double seconds) except -1

@@ -1,0 +1,23 @@
+# The C side of _shadows.pyx.
+from libc.stdint cimport uint32_t, uint64_t
+
+from c_shadow_table cimport sa_digest, sa_shadow, sa_shadow_table
+
+
+cdef class Shadows:
+    cdef sa_shadow_table table
+    cdef readonly size_t count_max
+    cdef readonly list freed           # place, frame bytes, ...: dead frames the store has not heard of yet
+    cdef const void *pending_cell      # of expect
+    cdef uint64_t pending_place
+    cdef sa_digest pending_digest
+    cdef uint32_t pending_accesses
+
+    cdef sa_digest digest(self, bytes stream) noexcept
+    cdef void expect(self, const void *cell, uint64_t place, sa_digest digest, uint32_t accesses) noexcept
+    cdef void unexpect(self) noexcept
+    cdef int drop(self, uint64_t place, uint64_t frame_bytes) except -1
+    cdef int give_up(self, sa_shadow *shadow) except -1
+    cdef int keep(self, sa_shadow *shadow) except -1
+    cdef bint adopt(self, const void *cell, bytes stream, uint32_t accesses, sa_shadow *found) except *
+    cdef bint leave(self, const void *cell) except *

@@ -1,0 +1,398 @@
+"""The edit log: the edits of a space in one append-only file, in checksummed blocks, so that they outlive the process.
+
+Words: a *block* is up to 4096 edits under one CRC-32C (core/edit_block.h); edits are *appended* in memory, *written* to
+the file, *durable* on stable storage; the *tail* is what lies beyond the last durable byte; *torn* is a tail that was
+being written when the process or the machine stopped.
+
+    file  | header 64 B | block | block | ...        header  magic 8 | format 4 | kind 4 | low 8 | span 8 |
+                                                             fingerprint of the key 16 | version 4 | zeros 8 | CRC-32C 4
+
+Invariants:
+1. The file holds the edits in the order in which the space took them, up to a point; what is before its end never
+   changes.
+2. What sync() or "always" covered, or is older than the interval with "interval", is durable.
+3. A block that is damaged at a place that was durable when a later block was made is an error; any other is a torn
+   tail, and is cut off.
+4. A compacted file takes the place of the old one only when it is durable.
+
+Threads: any; one lock orders those that write the file, another those that sync it. An edit waits for the disk only
+with "always", or to write when 65,536 edits wait already. Forks: a child must not write, and says so.
+Cost: 8 to 16 bytes an edit, one system call for up to 65,536 edits, one sync for all edits of all threads that wait.
+"""
+
+import hashlib
+import os
+import struct
+import threading
+import weakref
+from contextlib import suppress
+from typing import NamedTuple
+
+from spectral_alloc._edit_journal import BLOCK_BYTES_MAX, BLOCK_MAGIC, Journal, block_at, encode_edits, stamped
+from spectral_alloc._frame import crc32c
+from spectral_alloc._generator import Generator
+from spectral_alloc._overlay import Overlay
+from spectral_alloc.errors import ClosedError, CorruptLogError, LockedError
+from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem, OpenFile
+from spectral_alloc.space_key import VERSION
+
+__all__ = ["DURABILITIES", "EditLog", "LogReport", "save_snapshot"]
+
+DURABILITIES = ("none", "interval", "always")
+MAGIC = b"SAEDITS\x00"
+FORMAT = 1
+HEADER = struct.Struct("<8sIIqQ16sI8x")
+HEADER_BYTES = HEADER.size + 4
+JOURNAL_EDITS = 65_536
+CHUNK_BYTES = 1 << 20
+SNAPSHOT_EDITS = 1 << 18
+WORD_MASK = (1 << 64) - 1
+COMPACTING = ".compacting"
+# Below this share of new addresses among replayed edits, the length of the file says little about the table's size.
+DISTINCT_SHARE_MIN = 0.9
+
+
+class LogReport(NamedTuple):
+    """Where a log stands: its path and durability, edits taken and durable since it was attached, edits replayed then,
+    bytes of the file, and bytes of a torn tail that were cut off."""
+
+    path: str
+    durability: str
+    appended_count: int
+    durable_count: int
+    replayed_count: int
+    file_bytes: int
+    torn_bytes: int
+
+
+def header_of(generator: Generator) -> bytes:
+    """Return the header of the logs of a space."""
+    key = b"".join(word.to_bytes(8, "little") for word in generator.key)
+    fingerprint = hashlib.blake2b(key, digest_size=16).digest()
+    span = generator.span & WORD_MASK
+    fields = HEADER.pack(MAGIC, FORMAT, generator.kind, generator.low, span, fingerprint, VERSION)
+    return fields + crc32c(fields).to_bytes(4, "little")
+
+
+def write_snapshot(path: str, overlay: Overlay, generator: Generator, file_system: FileSystem) -> OpenFile:
+    """Write the present edits to a new file, a log of its own, and return it, locked and durable.
+
+    The file must not exist. Cost: 50 ns and at most 16 bytes an edit; writers of the space wait for the first third.
+    """
+    addresses, raws = overlay.edits()
+    file = OpenFile(file_system, file_system.create, path)
+    file_system.lock(file.fd)
+    file_system.write_at(file.fd, [header_of(generator)], 0)
+    end = HEADER_BYTES
+    for start in range(0, len(addresses), SNAPSHOT_EDITS):
+        piece = slice(start, start + SNAPSHOT_EDITS)
+        blocks = encode_edits(addresses[piece], raws[piece], generator.value_bytes)
+        file_system.write_at(file.fd, [blocks], end)
+        end += len(blocks)
+    file_system.sync(file.fd)
+    return file
+
+
+def later_durable(data: bytes, start: int) -> int:
+    """Return the largest ``durable`` of the sound blocks that begin in data after a place, 0 if there are none."""
+    largest = 0
+    place = data.find(BLOCK_MAGIC, start)
+    while place >= 0:
+        found = block_at(data, place)
+        if found is not None:
+            largest = max(largest, found[1])
+        place = data.find(BLOCK_MAGIC, place + 1 if found is None else place + found[0])
+    return largest
+
+
+class EditLog:
+    """The log of one space; GenerativeSpace.attach makes it. Opening replays the file into the space.
+
+    Parameters: path, overlay and generator (of the space), durability ("none": the file is written when 65,536 edits
+    wait and at sync; "interval": and synced within interval_seconds; "always": an edit returns when it is durable),
+    interval_seconds, file_system.
+    Errors: ValueError for a file of another space or another durability, LockedError if it is open elsewhere,
+    CorruptLogError for damage before its tail, OSError of the system.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        overlay: Overlay,
+        generator: Generator,
+        *,
+        durability: str = "interval",
+        interval_seconds: float = 0.1,
+        file_system: FileSystem = REAL_FILE_SYSTEM,
+    ) -> None:
+        if durability not in DURABILITIES:
+            raise ValueError(f"durability must be one of {', '.join(DURABILITIES)}, not {durability!r}")
+        if not 0.001 <= interval_seconds <= 3600:
+            raise ValueError(f"interval_seconds must be 0.001 to 3600, not {interval_seconds!r}")
+        self.path = os.path.abspath(path)
+        self.durability = durability
+        self._interval_seconds = interval_seconds
+        self._overlay, self._generator, self._file_system = overlay, generator, file_system
+        # Whoever wants both takes _syncing first. The disk's slow work is done under it alone, so that edits that find
+        # the journal full need not wait for it. Re-entrant, since one part of the work is done by way of another.
+        self._syncing = threading.RLock()
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        self._process_id = os.getpid()
+        self._compacting = threading.Lock()
+        self._torn_bytes = self._replayed_count = 0
+        self._open()
+
+    # Opening
+
+    def _open(self) -> None:
+        """Open or make the file, replay it, and let edits go to it."""
+        try:
+            file = OpenFile(self._file_system, self._file_system.open_existing, self.path)
+        except FileNotFoundError:
+            file = OpenFile(self._file_system, self._file_system.create, self.path)
+        if not self._file_system.lock(file.fd):
+            raise LockedError(f"{self.path} is the log of another open space, here or in another process")
+        with suppress(FileNotFoundError):
+            self._file_system.remove(self.path + COMPACTING)
+        try:
+            self._take_over(file, self._begin(file))
+        except BaseException:
+            self._overlay.set_journal(None)
+            if self._replayed_count:
+                self._overlay.clear()
+            raise
+        if self.durability == "interval":
+            threading.Thread(
+                target=_keep_synced,
+                args=(weakref.ref(self), self._stopped, self._interval_seconds),
+                name="spectral_alloc edit log",
+                daemon=True,
+            ).start()
+
+    def _take_over(self, file: OpenFile, end: int) -> None:
+        """Let edits go to the file from its end on."""
+        value_bytes, is_always = self._generator.value_bytes, self.durability == "always"
+        self._journal = Journal(self, file, JOURNAL_EDITS, value_bytes, end, is_always)
+        addresses, raws = self._overlay.edits() if end == HEADER_BYTES else ((), ())
+        self._overlay.set_journal(self._journal)
+        if len(addresses):
+            # what was edited before there was a log is written once more, so that it goes there
+            self._overlay.write(addresses, raws)
+            self.sync()
+
+    def _begin(self, file: OpenFile) -> int:
+        """Check the header, or write it to a file that has none yet; replay, and return the end."""
+        header, size = header_of(self._generator), self._file_system.size(file.fd)
+        found = self._file_system.read_at(file.fd, min(size, HEADER_BYTES), 0)
+        if len(found) < HEADER_BYTES and header.startswith(found):
+            self._file_system.write_at(file.fd, [header], 0)
+            self._file_system.sync(file.fd)
+            self._file_system.sync_directory(os.path.dirname(self.path))
+            return HEADER_BYTES
+        self._check_header(found, header)
+        return self._replay(file, size)
+
+    def _check_header(self, found: bytes, header: bytes) -> None:
+        """Refuse a file that is no log, or that of another space."""
+        if len(found) < HEADER_BYTES or found[:8] != MAGIC:
+            raise CorruptLogError(f"{self.path} is not an edit log: it begins with {found[:8]!r}")
+        if crc32c(found[:-4]).to_bytes(4, "little") != found[-4:]:
+            raise CorruptLogError(f"{self.path} is damaged in its header, at offset 0")
+        _, form, *meaning = HEADER.unpack(found[:-4])
+        if form != FORMAT:
+            raise ValueError(f"{self.path} has format {form}, and this library reads format {FORMAT}")
+        if found != header:
+            wanted = HEADER.unpack(header[:-4])
+            part = "kind of values" if meaning[:3] != list(wanted[2:5]) else "seed"
+            raise ValueError(f"{self.path} is the log of a space with another {part}")
+
+    def _replay(self, file: OpenFile, size: int) -> int:
+        """Make the edits of the file, cut off a torn tail, and return the end."""
+        if len(self._overlay) and size > HEADER_BYTES:
+            advice = f"the space has {len(self._overlay)} too: attach it before writing, or clear_edits()"
+            raise ValueError(f"{self.path} has edits, and {advice}")
+        place = HEADER_BYTES
+        while place < size:
+            data = self._file_system.read_at(file.fd, min(CHUNK_BYTES, size - place), place)
+            done, edits = self._overlay.replay(data)
+            self._replayed_count += edits
+            place += done
+            rest = len(data) - done
+            if rest >= BLOCK_BYTES_MAX or (rest and place + rest == size):
+                self._cut(file, place, size)
+                break
+            if len(self._overlay) >= DISTINCT_SHARE_MIN * self._replayed_count:
+                self._overlay.reserve((size - place) * self._replayed_count // (place - HEADER_BYTES))
+        # what the last process left in the system's cache counts as durable from here on
+        self._file_system.sync(file.fd)
+        return place
+
+    def _cut(self, file: OpenFile, place: int, size: int) -> None:
+        """Cut off what follows the last sound block, unless a later block proves that it was durable once."""
+        start = place
+        while start < size:
+            data = self._file_system.read_at(file.fd, min(CHUNK_BYTES, size - start), start)
+            if later_durable(data, 1 if start == place else 0) > place:
+                raise CorruptLogError(f"{self.path} is damaged at offset {place}, before edits that are sound")
+            # a block that lies across the end of a chunk is whole in the next one
+            start += len(data) if start + len(data) == size else len(data) - BLOCK_BYTES_MAX
+        self._torn_bytes = size - place
+        self._file_system.truncate(file.fd, place)
+
+    # Writing
+
+    def _own_file(self) -> OpenFile:
+        """The file, for the process that opened it."""
+        file = self._journal.file
+        if file is None:
+            raise ClosedError(f"the log {self.path} was detached")
+        if os.getpid() != self._process_id:
+            raise LockedError(f"the log {self.path} belongs to the parent process, {self._process_id}")
+        return file
+
+    def make_room(self) -> None:
+        """Write edits that wait to the file, without a sync: those of half the journal, or those that failed last time.
+
+        Errors: OSError; then they wait on, and the next call tries again. Cost: 10 ns an edit.
+        """
+        with self._lock:
+            file = self._own_file()
+            blocks = self._overlay.take()
+            if blocks is not None:
+                self._file_system.write_at(file.fd, [blocks], self._journal.end_bytes)
+                self._journal.wrote()
+
+    def sync(self) -> None:
+        """Return when all edits that were made before the call are on stable storage. Errors: OSError, ClosedError."""
+        with self._syncing:
+            with self._lock:
+                file = self._own_file()
+                wanted = self._journal.appended_count
+                while self._journal.written_count < wanted:
+                    self.make_room()
+                count, end = self._journal.written_count, self._journal.end_bytes
+            if self._journal.durable_bytes < end:
+                self._file_system.sync(file.fd)
+                self._journal.synced(count, end)
+
+    def commit(self, count: int) -> None:
+        """Return when the first ``count`` edits are durable; threads that wait together share one sync."""
+        with self._syncing:
+            if self._journal.durable_count < count:
+                self.sync()
+
+    def work(self) -> None:
+        """What the background thread does at each interval; an error stays for the next write or sync to raise."""
+        with suppress(OSError, ClosedError):
+            if self._journal.has_work:
+                self.sync()
+
+    # Compacting and closing
+
+    def compact(self) -> None:
+        """Replace the file by one that has only the present edits, sorted; edits go on meanwhile.
+
+        Errors: OSError; then the old file stays. Cost: 50 ns an edit, and the room of both files.
+        """
+        with self._compacting:
+            self.sync()
+            start = self._journal.end_bytes
+            temporary = self.path + COMPACTING
+            made = write_snapshot(temporary, self._overlay, self._generator, self._file_system)
+            try:
+                with self._syncing, self._lock:
+                    self._take_place(made, temporary, start)
+            except BaseException:
+                with suppress(OSError):
+                    self._file_system.remove(temporary)
+                raise
+
+    def _take_place(self, made: OpenFile, temporary: str, start: int) -> None:
+        """Add to a snapshot what was written since, and put it in the place of the file."""
+        self.sync()
+        old, place, end = self._own_file(), start, self._file_system.size(made.fd)
+        while place < self._journal.end_bytes:
+            data = self._file_system.read_at(old.fd, min(CHUNK_BYTES, self._journal.end_bytes - place), place)
+            blocks = stamped(data, 0)
+            self._file_system.write_at(made.fd, [blocks], end)
+            place += len(blocks)
+            end += len(blocks)
+        self._file_system.sync(made.fd)
+        try:
+            self._file_system.rename(temporary, self.path)
+        finally:
+            # an interrupt may come after the rename was done
+            if self._file_system.status(self.path).st_ino == os.fstat(made.fd).st_ino:
+                self._journal.moved(made, end)
+        self._file_system.sync_directory(os.path.dirname(self.path))
+
+    def snapshot(self, path: str | os.PathLike[str]) -> None:
+        """Write the present edits to another file, as a log of its own. Errors: OSError; ValueError for this file."""
+        target = os.path.abspath(path)
+        if target == self.path:
+            raise ValueError(f"{target} is the log itself; compact() shortens it")
+        save_snapshot(target, self._overlay, self._generator, self._file_system)
+
+    def close(self) -> None:
+        """Make all edits durable and let go of the file; nothing happens the second time.
+
+        Errors: OSError; then the log stays open. In a child process the parent's file is let go as it is.
+        """
+        with self._syncing, self._lock:
+            if self._journal.file is None:
+                return
+            if os.getpid() == self._process_id:
+                self.sync()
+                self._overlay.set_journal(None)
+                # edits that other threads made between the two
+                while self._journal.has_work:
+                    self._overlay.set_journal(self._journal)
+                    self.sync()
+                    self._overlay.set_journal(None)
+            else:
+                self._overlay.set_journal(None)
+            self._stopped.set()
+            file = self._journal.file
+            self._journal.moved(None, self._journal.end_bytes)
+            # at once and not with the last reference, since the lock of the file ends with it
+            fd, file.fd = file.fd, -1
+            self._file_system.close(fd)
+
+    def close_quietly(self) -> None:
+        """``close`` for a finaliser: what the system refuses is lost."""
+        with suppress(OSError, ClosedError):
+            self.close()
+
+    def report(self) -> LogReport:
+        """Where the log stands now. Cost: O(1)."""
+        journal = self._journal
+        return LogReport(
+            self.path,
+            self.durability,
+            journal.appended_count,
+            journal.durable_count,
+            self._replayed_count,
+            journal.end_bytes,
+            self._torn_bytes,
+        )
+
+
+def save_snapshot(path: str, overlay: Overlay, generator: Generator, file_system: FileSystem) -> None:
+    """Write the present edits to a file; it is there as a whole, or what was there before stays."""
+    temporary = path + COMPACTING
+    with suppress(FileNotFoundError):
+        file_system.remove(temporary)
+    write_snapshot(temporary, overlay, generator, file_system)
+    file_system.rename(temporary, path)
+    file_system.sync_directory(os.path.dirname(path))
+
+
+def _keep_synced(reference: "weakref.ref[EditLog]", stopped: threading.Event, interval_seconds: float) -> None:
+    """The background thread of "interval"; it ends with its log."""
+    while not stopped.wait(interval_seconds):
+        log = reference()
+        if log is None:
+            return
+        log.work()
+        del log

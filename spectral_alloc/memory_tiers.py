@@ -1,0 +1,441 @@
+"""The tiers of one SpectralMemory: blocks go down when the heap is above its limit and come back when they are used.
+
+Words: a *relief* is one round of moves that brings the heap back under its limit; a *victim* is a block that leaves;
+a block *comes back* when its bytes are wanted; a *recipe* is the byte that a block of equal bytes is filled with.
+
+    HOT --encode--> WARM --append--> COLD         relieve(), demote(), settle()
+     |                                |
+     +--all bytes equal--> REGROWN    |           a recipe and no frame
+     ^---------------decode-----------+---        come_back()
+
+Invariants:
+1. Every change of a block is one call into core/heap_move.c, which refuses if the block was used since its bytes were
+   copied; so an exception between two lines of Python leaves every block in some tier, and no write is lost.
+2. One mover a block: moves down hold ``_relieving``, moves up hold the block's ticket (core/heap_move.c, invariant 1).
+3. A place on disk is released by whoever took it out of its block.
+
+Threads: any. No lock is held while another is waited for, but a ticket while its block's frame is read.
+"""
+
+import errno
+import threading
+import warnings
+import weakref
+from collections import Counter
+from time import perf_counter
+
+from spectral_alloc._heap import (
+    BYTES,
+    CLASS_COUNT,
+    EXTENT,
+    FILL_BY_SPACE,
+    FRAME,
+    FRAME_EXTENT,
+    GROWN,
+    PLACE,
+    HeapCore,
+)
+from spectral_alloc._heap_census import addresses, live_bytes, state_bytes, warm_bytes
+from spectral_alloc.cold_store import ColdStore
+from spectral_alloc.errors import CorruptFrameError
+from spectral_alloc.frame import FrameCodec
+from spectral_alloc.stripes import ScrubReport, Stripes
+
+__all__ = ["AUTO", "COLD", "HOT", "WARM", "MemoryTiers"]
+
+AUTO, HOT, WARM, COLD = range(4)  # temperatures, which are also the hints of core/heap.h
+
+HOT_MASK = 1 << BYTES | 1 << EXTENT
+WARM_MASK = 1 << FRAME | 1 << FRAME_EXTENT
+WARM_SHARE = 0.35  # of the limit: frames in RAM beyond it go to disk first
+BATCH_BYTES = 256 << 10  # frames written to disk in one call
+SLACK_BYTES = 1 << 20  # a relief frees this much more than it must, so that not every call needs one
+SLACK_SHARE = 1 / 32  # ... but no more than this part of the limit
+WINDOW, VICTIMS = 48, 12  # blocks that a search for victims looks at, and how many of them leave
+FRAME_WINS_SHARE = 0.9  # a frame of more than this share of its block is not worth its place in RAM
+ITEM_BYTES = 8  # blocks of whole words are tried as arrays of them
+SHUFFLE_FROM_BYTES = 512
+PROBE_FROM_BYTES = 64
+GARBAGE_SHARE = 1 / 8  # of resident bytes: from here on compaction is tried before blocks leave
+STEP_BYTES = 256 << 10  # moved or looked at in one compaction step
+PURGE = 4 << 56  # the position of core/heap_compact.c at which only pages of free units are left to give back
+FUTILE_SHARE = 1 / 8  # growth that makes a relief worth another try at once
+FAILURES_MAX = 2  # searches without a victim before a relief gives up
+SKIPS_MAX = 256  # calls that do not try again after a relief that gave up
+
+
+class MemoryTiers:
+    """Moves the blocks of one heap between RAM and disk.
+
+    Parameters: ``core`` (the heap), ``store`` (frames on disk, with parity or without), ``codec``.
+    Cost: a relief is proportional to what it moves; a block that comes back is one decode, and one disk read when cold.
+    Threads: safe.
+    """
+
+    def __init__(self, core: HeapCore, store: ColdStore | Stripes, codec: FrameCodec) -> None:
+        # Weak, since the heap owns this object: a heap that nobody has must be given back at once.
+        self._core = weakref.ref(core)
+        self.store = store
+        self.codec = codec
+        self.events: Counter[str] = Counter()
+        self.promotions = self.demotions = self.spills = self.compactions = 0
+        self.step_seconds_max = 0.0
+        self.victim_heat = 0.0
+        self._garbage_floor_bytes = self._futile_bytes = self._skips = 0
+        self._backoff = 1
+        self._relieving = threading.RLock()
+        self._tickets: dict[int, threading.RLock] = {}
+        self._guarded: list[int] = []
+
+    @property
+    def core(self) -> HeapCore:
+        """The heap. Whoever calls here holds it."""
+        core = self._core()
+        assert core is not None
+        return core
+
+    # up ---------------------------------------------------------------------------------------------------------------
+
+    def come_back(self, address: int) -> None:
+        """Bring the bytes of a block into place; raises StaleAddressError, CorruptFrameError, OSError or
+        MemoryError."""
+        ticket = self._tickets.setdefault(address, threading.RLock())
+        try:
+            with ticket:
+                while (found := self.core._look(address))[0] not in (BYTES, EXTENT):
+                    state, size, where = found[:3]
+                    data = self._bytes_of(address, found)
+                    if data is None:
+                        continue
+                    done = self.core._replace(address, state, where, BYTES, data or None, size, where & 0xFF)
+                    if done is None:
+                        continue
+                    self.promotions += 1
+                    if done[0] >= 0:
+                        self.store.release(*done)
+        finally:
+            self._tickets.pop(address, None)
+        if self.core.excess_bytes() > 0:
+            # Not at the cost of the block itself: whoever wanted it would bring it back for ever.
+            self._guarded.append(address)
+            try:
+                self.core._relieve()
+            finally:
+                self._guarded.remove(address)
+
+    def _bytes_of(self, address: int, found: tuple[int, ...]) -> "bytes | bytearray | memoryview | None":
+        """The bytes of a block that are not in place; empty for a recipe, None if the block has moved meanwhile."""
+        state, size, where, frame_bytes = found[:4]
+        if state == GROWN:
+            return self.grow(address, size) if where == FILL_BY_SPACE else b""
+        try:
+            is_cold = state == PLACE
+            frame = self.store.read(where, frame_bytes) if is_cold else self.core._copy_out(address, state, frame_bytes)
+            if frame is None:
+                return None
+            (data,) = self.codec.decode(frame)
+        except (CorruptFrameError, OSError) as error:
+            if self.core._look(address)[:4] != found[:4]:
+                return None  # freed or moved by another thread between the look and the read
+            if isinstance(error, OSError):
+                error.add_note(f"while reading the block at address {address:#018x} from {self.store.directory}")
+                raise
+            raise CorruptFrameError(f"the block at address {address:#018x} is damaged: {error}", address) from error
+        if len(data) != size:
+            raise CorruptFrameError(f"the block at address {address:#018x} has {len(data)} of {size} bytes", address)
+        return data
+
+    def grow(self, address: int, size: int) -> bytes:
+        """The bytes of a block on the imaginary axis that was never written: zeros, as long as no space is attached."""
+        return b""
+
+    def read_away(self, address: int, offset: int, length: int) -> bytes | None:
+        """Bytes of a block that is not in place without making room for it, or None after it came back.
+
+        One read of a cold block does not push out hot ones: it comes back when it has become as warm as those that
+        leave.
+        """
+        found = self.core._look(address)
+        if self.is_due(address):
+            self.come_back(address)
+            return None
+        if found[0] in (BYTES, EXTENT):
+            return None
+        data = self._bytes_of(address, found)
+        if data is None:
+            return None
+        if found[0] == GROWN and not data:
+            return bytes([found[2] & 0xFF]) * length
+        return bytes(memoryview(data)[offset : offset + length])
+
+    def is_due(self, address: int) -> bool:
+        """Whether a block that is away has earned its place: there is room, or it is as warm as those that leave.
+
+        A recipe costs nothing where it is.
+        """
+        state, size, _, _, heat, *_ = self.core._look(address)
+        if state == GROWN:
+            return False
+        return self.core.excess_bytes(2 * size) <= 0 or heat >= self.victim_heat
+
+    # down -------------------------------------------------------------------------------------------------------------
+
+    def relieve(self) -> None:
+        """Let blocks leave until the heap is within its limit, or nothing can leave any more."""
+        if self._is_inside():
+            return
+        with self._relieving:
+            used = self.core.used_bytes
+            limit = self.core.budget.limit_bytes
+            slack = int(min(SLACK_BYTES, limit * SLACK_SHARE))
+            if self._skips > 0 and used <= self._futile_bytes * (1 + FUTILE_SHARE):
+                self._skips -= 1
+                return
+            if self._relieve_to(limit, slack):
+                self._backoff = 1
+                return
+            # What is left is viewed, or costs more elsewhere than here: not looked through again at every call.
+            self._futile_bytes = self.core.used_bytes
+            self._skips, self._backoff = self._backoff, min(self._backoff * 2, SKIPS_MAX)
+
+    def _relieve_to(self, limit: int, slack: int) -> bool:
+        """Free what is above the limit and the slack; False if the heap is above its limit still."""
+        failures = 0
+        while failures < FAILURES_MAX:
+            self._purge()
+            excess = self.core.excess_bytes(slack)
+            if excess <= 0:
+                return True
+            if self._garbage_bytes() - self._garbage_floor_bytes > max(excess, limit * GARBAGE_SHARE):
+                self.compact(STEP_BYTES)
+                continue
+            freed = self._spill_surplus(limit, excess) + self._let_victims_leave(excess)
+            if freed == 0:
+                freed = self._spill(excess)
+            failures = 0 if freed > 0 else failures + 1
+        self.compact(STEP_BYTES)
+        return self.core.excess_bytes() <= 0
+
+    def _is_inside(self) -> bool:
+        """Whether this thread is in a relief already: a finaliser or signal handler in the middle of it."""
+        return bool(self._relieving._is_owned())  # type: ignore[attr-defined]  # what threading.Condition asks
+
+    def _garbage_bytes(self) -> int:
+        """Resident bytes that hold neither blocks nor frames."""
+        return int(self.core.used_bytes - live_bytes(self.core))
+
+    def _purge(self) -> None:
+        for number in range(CLASS_COUNT):
+            self.core._compact_step(number, 1 << 62, PURGE)
+
+    def _spill_surplus(self, limit: int, excess: int) -> int:
+        surplus = warm_bytes(self.core) - int(limit * WARM_SHARE)
+        return self._spill(min(max(surplus, BATCH_BYTES), excess * 2)) if surplus > 0 else 0
+
+    def _let_victims_leave(self, excess: int) -> int:
+        """Let about so many bytes leave the class that holds most of them; returns what was freed."""
+        freed = 0
+        classes = sorted(range(CLASS_COUNT), key=self._hot_bytes, reverse=True)
+        pending: list[tuple[int, int, bytes]] = []
+        for number in classes:
+            for address in self.core._victims(number, HOT_MASK, WINDOW, VICTIMS):
+                freed += self._let_leave(address, pending)
+                if freed >= excess:
+                    break
+            if freed >= excess:
+                break
+        return freed + self._write(pending)
+
+    def _hot_bytes(self, number: int) -> int:
+        return state_bytes(self.core, number, BYTES) + state_bytes(self.core, number, EXTENT)
+
+    def _let_leave(self, address: int, pending: list[tuple[int, int, bytes]] | None) -> int:
+        """Encode one block; it becomes a recipe or WARM, or waits in ``pending`` for the disk. Returns bytes freed."""
+        try:
+            state, size, _, _, heat, _, pins, _ = self.core._look(address)
+        except KeyError:
+            return 0  # freed meanwhile
+        if state not in (BYTES, EXTENT) or pins or address in self._guarded:
+            return 0
+        data = self.core._copy_out(address, state, size)
+        if data is None:
+            return 0
+        self.victim_heat += (heat - self.victim_heat) / 16
+        if size >= PROBE_FROM_BYTES and data[0] == data[-1] == data[size // 2] and data == data[:1] * size:
+            return size if self._replaced(address, state, GROWN, None, 0, data[0]) else 0
+        itemsize = ITEM_BYTES if size >= SHUFFLE_FROM_BYTES and size % ITEM_BYTES == 0 else 1
+        try:
+            frame = self.codec.encode([data], [itemsize])
+        except Exception as error:
+            self._note("codec failed", error)
+            return 0
+        if pending is not None and len(frame) + 8 > size * FRAME_WINS_SHARE:
+            pending.append((address, state, frame))
+            return 0
+        return size - len(frame) if self._replaced(address, state, FRAME, frame, len(frame), 0) else 0
+
+    def _replaced(self, address: int, state: int, to: int, data: bytes | None, length: int, where: int) -> bool:
+        try:
+            done = self.core._replace(address, state, 0, to, data, length, where)
+        except MemoryError as error:
+            self._note("no memory for a frame", error)
+            return False
+        self.demotions += done is not None
+        return done is not None
+
+    def _spill(self, size_bytes: int) -> int:
+        """Write the coldest frames to disk, about so many bytes; returns what was freed."""
+        pending: list[tuple[int, int, bytes]] = []
+        gathered = 0
+        classes = sorted(range(CLASS_COUNT), key=self._frame_bytes, reverse=True)
+        for number in classes:
+            for address in self.core._victims(number, WARM_MASK, WINDOW, WINDOW):
+                try:
+                    state, _, _, frame_bytes, *_ = self.core._look(address)
+                except KeyError:
+                    continue
+                frame = self.core._copy_out(address, state, frame_bytes) if state in (FRAME, FRAME_EXTENT) else None
+                if frame is not None:
+                    pending.append((address, state, frame))
+                    gathered += len(frame)
+                if gathered >= size_bytes:
+                    return self._write(pending)
+        return self._write(pending)
+
+    def _frame_bytes(self, number: int) -> int:
+        return state_bytes(self.core, number, FRAME) + state_bytes(self.core, number, FRAME_EXTENT)
+
+    def _write(self, pending: list[tuple[int, int, bytes]]) -> int:
+        """Append frames to the cold store and let their blocks go; returns bytes freed, 0 if the disk refuses."""
+        freed = 0
+        while pending:
+            batch = [pending.pop()]
+            while pending and sum(len(frame) for *_, frame in batch) < BATCH_BYTES:
+                batch.append(pending.pop())
+            try:
+                places = self._append(batch)
+            except OSError as error:
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                self._note("disk full" if full else "disk failed", error)
+                pending.clear()
+                return freed
+            for (address, state, frame), place in zip(batch, places, strict=True):
+                if self._replaced(address, state, PLACE, None, len(frame), place):
+                    self.spills += 1
+                    freed += len(frame)
+                else:
+                    self.store.release(place, len(frame))
+        return freed
+
+    def _append(self, batch: list[tuple[int, int, bytes]]) -> list[int]:
+        frames = [frame for *_, frame in batch]
+        if isinstance(self.store, Stripes):
+            return self.store.append(frames, [address >> 37 & 15 for address, *_ in batch])
+        return self.store.append(frames)
+
+    def _note(self, event: str, error: BaseException) -> None:
+        """Count an event, and warn about the first of its kind."""
+        self.events[event] += 1
+        if self.events[event] == 1:
+            message = f"{event}: {error}. The block stays in memory; get_stats().events counts how often this happens."
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    # by hand ----------------------------------------------------------------------------------------------------------
+
+    def demote(self, address: int) -> None:
+        """Move one block a tier down, if it is not viewed."""
+        with self._relieving:
+            state, _, _, frame_bytes, *_ = self.core._look(address)
+            if state in (BYTES, EXTENT):
+                self._let_leave(address, None)
+            elif state in (FRAME, FRAME_EXTENT):
+                frame = self.core._copy_out(address, state, frame_bytes)
+                if frame is not None:
+                    self._write([(address, state, frame)])
+
+    def settle(self) -> int:
+        """Put blocks that were made SMEM_WARM or SMEM_COLD where they are to rest; returns how many moves it took."""
+        before = self.demotions
+        for number in range(CLASS_COUNT):
+            position = 0
+            while True:
+                found, position = addresses(self.core, number, position)
+                self._settle_some(found)
+                if position == 0:
+                    break
+        return self.demotions - before
+
+    def _settle_some(self, found: list[int]) -> None:
+        pending: list[tuple[int, int, bytes]] = []
+        with self._relieving:
+            for address in found:
+                try:
+                    state, _, _, _, _, hint, pins, _ = self.core._look(address)
+                    if pins or hint not in (WARM, COLD):
+                        continue
+                    if state in (BYTES, EXTENT):
+                        self._let_leave(address, None)
+                    state, _, _, frame_bytes, *_ = self.core._look(address)
+                except KeyError:
+                    continue  # freed meanwhile
+                if hint == COLD and state in (FRAME, FRAME_EXTENT):
+                    frame = self.core._copy_out(address, state, frame_bytes)
+                    if frame is not None:
+                        pending.append((address, state, frame))
+            self._write(pending)
+
+    def scrub(self) -> ScrubReport:
+        """Check every frame, and repair those on disk that are damaged, where there is parity."""
+        checked = repaired = 0
+        if isinstance(self.store, Stripes):
+            checked, repaired, _ = self.store.scrub()
+        lost = []
+        for number in range(CLASS_COUNT):
+            position = 0
+            while True:
+                found, position = addresses(self.core, number, position)
+                for address in found:
+                    checked += 1
+                    if not self._is_whole(address):
+                        lost.append(address)
+                if position == 0:
+                    break
+        return ScrubReport(checked, repaired, tuple(lost))
+
+    def _is_whole(self, address: int) -> bool:
+        """Whether the frame of a block, if it has one, is what it was."""
+        with self._relieving:
+            try:
+                found = self.core._look(address)
+                return found[0] in (BYTES, EXTENT, GROWN) or self._bytes_of(address, found) is not None
+            except (CorruptFrameError, OSError):
+                return False
+            except KeyError:
+                return True  # freed meanwhile
+
+    # compaction -------------------------------------------------------------------------------------------------------
+
+    def compact(self, step_bytes: int) -> int:
+        """One round over all classes in steps of about so many bytes; returns bytes moved."""
+        moved = 0
+        for number in range(CLASS_COUNT):
+            position = 0
+            while True:
+                start = perf_counter()
+                bytes_moved, position = self.core._compact_step(number, step_bytes, position)
+                self.step_seconds_max = max(self.step_seconds_max, perf_counter() - start)
+                moved += bytes_moved
+                if position == 0:
+                    break
+        self.compactions += 1
+        # What one compaction leaves, the next one will not find either.
+        self._garbage_floor_bytes = self._garbage_bytes()
+        return moved
+
+    # upkeep -----------------------------------------------------------------------------------------------------------
+
+    def after_fork_in_child(self) -> None:
+        """No lock or ticket of the parent's other threads is valid here."""
+        self._relieving, self._tickets, self._guarded = threading.RLock(), {}, []
+        self.codec.after_fork()
+        self.store.after_fork_in_child()
