@@ -71,11 +71,13 @@ class Bench:
     def run(self, operation: tuple[Any, ...]) -> None:
         """Do one operation to both; the moment after it is noted before the dict may have settled it."""
         name, *arguments = operation
+        first = len(self.moments)
         done = getattr(self, "do_" + name.replace(" ", "_"))(*arguments)
         now = len(self.moments) - 1
         if done:
             self.synced = now
-        if done or name == "transaction" or (self.settings["durability"] == "always" and name != "edit"):
+        is_write = name in ("set", "delete", "clear") and now >= first
+        if done or name == "transaction" or (self.settings["durability"] == "always" and is_write):
             self.promised = now
 
     def expect(self, key: Any = None) -> None:

@@ -36,7 +36,7 @@ def script_of(seed: int, length: int) -> list[tuple[Any, ...]]:
 def run_stubbornly(bench: Bench, operation: tuple[Any, ...], disk: SimulatedFileSystem) -> bool:
     """Do an operation; when the disk refuses, the dict must be as before it or as after it. Says whether it did
     refuse."""
-    before = list(bench.model.items())
+    before, written = list(bench.model.items()), bench.written[-1]
     try:
         bench.run(operation)
     except OSError as error:
@@ -53,6 +53,8 @@ def run_stubbornly(bench: Bench, operation: tuple[Any, ...], disk: SimulatedFile
     has_happened = sorted(found, key=repr) != sorted(before, key=repr)
     keys = [key for key, _ in operation[1]] if operation[0] == "transaction" else operation[1:2]
     bench.note(dict.fromkeys(keys, len(bench.moments)) if has_happened and operation[0] != "edit" else {})
+    if not has_happened:
+        bench.written[-1] = written
     bench.subject.check()
     return True
 
