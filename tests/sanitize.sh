@@ -11,7 +11,7 @@ shift
 tree=$PWD/build/sanitize-tree
 reports=$tree/reports
 mkdir -p "$tree"
-for part in cython_ext spectral_alloc tests tools demos docs setup.py pyproject.toml README.md LICENSE; do
+for part in cython_ext spectral_alloc benchmarks tests tools demos docs setup.py pyproject.toml README.md LICENSE; do
     rm -rf "${tree:?}/$part"
     cp -a "$part" "$tree/"
 done
