@@ -2,6 +2,7 @@
 
 import errno
 import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from spectral_alloc._iteration import stored_cells_after
 from spectral_alloc._shadows import Shadows, digest_bytes
 from spectral_alloc.frame import FrameCodec
 
+WRITER_SECONDS = 20.0
 COUNT = 9_000
 WORDS = [f"word{number * 7919 % 1000}" for number in range(300)]
 
@@ -30,9 +32,17 @@ def cold_keys(subject: ThermalDict, count: int) -> list[int]:
 def assert_disk_adds_up(subject: ThermalDict) -> None:
     """What the store takes for live is what cells and shadows refer to, no more and no less."""
     tiers = subject._tiers
-    _, cells = stored_cells_after(subject, 0, 10 * COUNT)
-    places = [place for place in map(tiers.ledger.place_of, cells) if place is not None]
-    assert sum(frame_bytes for _, frame_bytes in places) + tiers.shadows.frame_bytes == tiers.store.live_bytes
+
+    def difference_bytes() -> int:
+        _, cells = stored_cells_after(subject, 0, 10 * COUNT)
+        places = [place for place in map(tiers.ledger.place_of, cells) if place is not None]
+        return sum(frame_bytes for _, frame_bytes in places) + tiers.shadows.frame_bytes - tiers.store.live_bytes
+
+    # The background writer may be between writing frames and telling their cells.
+    latest = time.monotonic() + WRITER_SECONDS
+    while difference_bytes() != 0 and time.monotonic() < latest:
+        time.sleep(0.01)
+    assert difference_bytes() == 0
     subject.check()
 
 
