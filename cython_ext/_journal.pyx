@@ -84,6 +84,15 @@ cdef class JournalCore:
         self.entries[address_of(cell)] = entry
         return entry
 
+    cdef JournalEntry entry_with(self, key, Cell cell):
+        """What is known of a cell, its key included."""
+        cdef JournalEntry entry = self.entries.get(address_of(cell))
+        if entry is None:
+            entry = self.make_entry(key, cell)
+        elif entry.key is UNKNOWN:
+            entry.key = key
+        return entry
+
     cdef int note_new(self, key, Cell cell) except -1:
         """A cell entered the dict; what was known of a dropped cell at the same address means nothing any more."""
         self.dirty[self.make_entry(key, cell)] = None
@@ -91,21 +100,13 @@ cdef class JournalCore:
 
     cdef int note(self, key, Cell cell) except -1:
         """The value of a cell is about to be replaced."""
-        cdef JournalEntry entry = self.entries.get(address_of(cell))
-        if entry is None:
-            entry = self.make_entry(key, cell)
-        elif entry.key is UNKNOWN:
-            entry.key = key
+        cdef JournalEntry entry = self.entry_with(key, cell)
         self.dirty[entry] = None
         return 0
 
     cdef int note_removed(self, key, Cell cell) except -1:
         """A cell is about to be forgotten."""
-        cdef JournalEntry entry = self.entries.get(address_of(cell))
-        if entry is None:
-            entry = self.make_entry(key, cell)
-        elif entry.key is UNKNOWN:
-            entry.key = key
+        cdef JournalEntry entry = self.entry_with(key, cell)
         del self.entries[address_of(cell)]
         self.edited.pop(entry, None)
         entry.cell = None

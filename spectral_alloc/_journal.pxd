@@ -33,3 +33,4 @@ cdef class JournalCore:
     cdef int after(self, DictCore core) except -1
     cdef JournalEntry owner(self, Cell cell, unsigned long long place)
     cdef JournalEntry make_entry(self, key, Cell cell)
+    cdef JournalEntry entry_with(self, key, Cell cell)

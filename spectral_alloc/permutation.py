@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spectral_alloc._address import as_words
 from spectral_alloc._generator import Shuffle
-from spectral_alloc.progression import progression
+from spectral_alloc.progression import checked_size, progression
 from spectral_alloc.space_key import VERSION, Seed, normal_seed, seed_key
 
 __all__ = ["Permutation"]
@@ -37,11 +37,7 @@ class Permutation:
     __slots__ = ("_seed", "_shuffle", "n")
 
     def __init__(self, n: SupportsIndex, seed: Seed = 0) -> None:
-        if isinstance(n, bool) or not hasattr(n, "__index__"):
-            raise TypeError(f"n must be an int, got {n!r} of type {type(n).__name__}")
-        self.n = n.__index__()
-        if not 1 <= self.n <= 1 << 64:
-            raise ValueError(f"n must be 1 to 2**64, got {self.n}")
+        self.n = checked_size(n)
         self._seed = normal_seed(seed)
         self._shuffle = Shuffle(seed_key(self._seed, f"permutation {self.n}"), self.n)
 

@@ -6,9 +6,9 @@ Threads: stateless. Cost: O(1).
 """
 
 import operator
-from typing import Any
+from typing import Any, SupportsIndex
 
-__all__ = ["progression"]
+__all__ = ["checked_size", "progression"]
 
 WORD_MASK = (1 << 64) - 1
 # What a process on x86-64 or arm64 can address at all.
@@ -53,3 +53,19 @@ def progression(index: slice, size: int, itemsize: int) -> tuple[int, int, int]:
     if count * itemsize > ARRAY_BYTES_MAX:
         raise MemoryError(f"a slice of {count} values does not fit in memory; read it in pieces, or with a larger step")
     return start & WORD_MASK if count else 0, step & WORD_MASK, count
+
+
+def checked_size(n: SupportsIndex) -> int:
+    """Return how many positions there are: 1 to 2**64.
+
+    Errors: TypeError for what is no int (a bool is rather a forgotten argument), ValueError for another n.
+
+    >>> checked_size(10)
+    10
+    """
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"n must be an int, got {n!r} of type {type(n).__name__}")
+    size = n.__index__()
+    if not 1 <= size <= 1 << 64:
+        raise ValueError(f"n must be 1 to 2**64, got {size}")
+    return size

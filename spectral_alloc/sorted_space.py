@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spectral_alloc._address import as_word, as_words
 from spectral_alloc._generator import Ladder
-from spectral_alloc.progression import progression
+from spectral_alloc.progression import checked_size, progression
 from spectral_alloc.space_key import VERSION, Seed, normal_seed, seed_key
 
 __all__ = ["SortedSpace"]
@@ -35,11 +35,7 @@ class SortedSpace:
     __slots__ = ("_ladder", "_seed", "n")
 
     def __init__(self, n: SupportsIndex, seed: Seed = 0) -> None:
-        if isinstance(n, bool) or not hasattr(n, "__index__"):
-            raise TypeError(f"n must be an int, got {n!r} of type {type(n).__name__}")
-        self.n = n.__index__()
-        if not 1 <= self.n <= 1 << 64:
-            raise ValueError(f"n must be 1 to 2**64, got {self.n}")
+        self.n = checked_size(n)
         self._seed = normal_seed(seed)
         self._ladder = Ladder(seed_key(self._seed, f"sorted {self.n}"), self.n)
 

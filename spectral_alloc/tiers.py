@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "Tiers"]
 
 WARM_SHARES = 0.1, 0.5  # of the bytes that values and frames may take: the least, and the most, for frames
-READ_SECONDS_DEAR = 1e-4  # a disk read that takes this long is worth the largest share
+READ_SECONDS_FOR_MOST = 1e-4  # a disk read that takes this long is worth the largest share
 BATCH_BYTES = 256 << 10  # frames written to disk in one call
 SLACK_BYTES = 8 << 10  # a relief frees this much more than it must, so that not every write needs one
 UPKEEP_BYTES = 64 << 10  # freed between two times that a relief looks after the slower things
@@ -113,7 +113,7 @@ class Tiers(Passage):
         super().__init__(ledger, codec, store)
         self.settings = settings
         self.objects = SharedObjects()
-        self.cold_read_seconds = READ_SECONDS_DEAR
+        self.cold_read_seconds = READ_SECONDS_FOR_MOST
         self.shadows.limit(int(ledger.value_bytes_allowed * SHADOW_SHARE))
         self.events: Counter[str] = Counter()
         self.trimmer = Trimmer()
@@ -196,7 +196,7 @@ class Tiers(Passage):
         in microseconds, room is better spent on live values.
         """
         least, most = WARM_SHARES
-        share = min(most, max(least, most * self.cold_read_seconds / READ_SECONDS_DEAR))
+        share = min(most, max(least, most * self.cold_read_seconds / READ_SECONDS_FOR_MOST))
         return int(self.ledger.value_bytes_allowed * share)
 
     def _send_down(self, departure: Departure, parcel: Parcel) -> None:

@@ -34,16 +34,22 @@ typedef struct sa_mixer_key {
 
 _Static_assert(sizeof(sa_mixer_key) == 24, "a key is three words without padding");
 
+/* The rounds between the two keyed XORs, for a word or a pack of words: a macro, since a pack's type differs by level. */
+#define SA_MIX_ROUNDS(z, key)     \
+    do {                          \
+        z ^= z >> 32;             \
+        z *= SA_MIX_MULTIPLIER;   \
+        z += (key)->k1;           \
+        z ^= z >> 29;             \
+        z *= SA_MIX_MULTIPLIER;   \
+        z ^= z >> 32;             \
+        z *= SA_MIX_MULTIPLIER;   \
+        z ^= z >> 29;             \
+    } while (0)
+
 static inline uint64_t sa_mix(const sa_mixer_key *key, uint64_t address) {
     uint64_t z = address ^ key->k0;
-    z ^= z >> 32;
-    z *= SA_MIX_MULTIPLIER;
-    z += key->k1;
-    z ^= z >> 29;
-    z *= SA_MIX_MULTIPLIER;
-    z ^= z >> 32;
-    z *= SA_MIX_MULTIPLIER;
-    z ^= z >> 29;
+    SA_MIX_ROUNDS(z, key);
     return z ^ key->k2;
 }
 

@@ -27,14 +27,7 @@ _Static_assert(sizeof(SA_LEVEL(words)) == 8 * SA_LANES, "a pack is its words wit
 SA_TARGET static inline void SA_LEVEL(mix)(const sa_mixer_key *key, const SA_LEVEL(words) *addresses,
                                            SA_LEVEL(words) *bits) {
     SA_LEVEL(words) z = *addresses ^ key->k0;
-    z ^= z >> 32;
-    z *= SA_MIX_MULTIPLIER;
-    z += key->k1;
-    z ^= z >> 29;
-    z *= SA_MIX_MULTIPLIER;
-    z ^= z >> 32;
-    z *= SA_MIX_MULTIPLIER;
-    z ^= z >> 29;
+    SA_MIX_ROUNDS(z, key);
     *bits = z ^ key->k2;
 }
 
