@@ -1,4 +1,4 @@
-"""Records of the log for Python: writing heads, walking over a piece of a segment, and the index of what is live.
+"""Records of the log for Python: walking over a piece of a segment, and the index of what is live.
 
 Nouns: a *record* and its *head* are those of core/log_record.h; a *hint* is what the index needs of one record; a *batch* is a run of
 records of which all or none count: every record but its last has the flag CONTINUES.
@@ -25,24 +25,6 @@ from libc.string cimport memcpy, memset
 from c_crc32c cimport sa_crc32c
 from c_log_record cimport *
 
-# These numbers are stored: never change or reuse one.
-cdef enum:
-    KIND_PUT = 1
-    KIND_TOMBSTONE = 2
-    KIND_PARKED = 3
-    KIND_DICTIONARY = 4
-    FLAG_CONTINUES = 1
-    FLAG_FLAT = 2
-    FLAG_PICKLED = 4
-    FLAG_MOVED = 8
-    TAG_STR = 115
-    TAG_BYTES = 98
-
-cdef enum:
-    HINT_HEAD_BYTES = 28
-    SALT_BYTES = 16
-    OFFSET_BITS = 40
-
 PUT, TOMBSTONE, PARKED, DICTIONARY = KIND_PUT, KIND_TOMBSTONE, KIND_PARKED, KIND_DICTIONARY
 CONTINUES, FLAT, PICKLED, MOVED = FLAG_CONTINUES, FLAG_FLAT, FLAG_PICKLED, FLAG_MOVED
 HEAD_BYTES = SA_LOG_HEAD_BYTES
@@ -60,58 +42,6 @@ def record_bytes(uint64_t frame_bytes, uint32_t key_bytes, size_t mac_bytes):
     cdef sa_log_record record
     record.frame_bytes, record.key_bytes = frame_bytes, key_bytes
     return sa_log_record_bytes(&record, mac_bytes)
-
-
-def make_head(uint32_t salt, uint64_t offset, uint64_t sequence, uint64_t birth, int kind, int flags, frame, bytes key not None,
-              uint64_t unsettled):
-    """The head of a record. Cost: one checksum over frame and key."""
-    cdef sa_log_record record
-    cdef Py_buffer view
-    cdef bytes out = PyBytes_FromStringAndSize(NULL, SA_LOG_HEAD_BYTES)
-    PyObject_GetBuffer(frame, &view, PyBUF_SIMPLE)
-    try:
-        record.frame_bytes = view.len
-        record.frame_crc = sa_crc32c(0, view.buf, view.len)
-    finally:
-        PyBuffer_Release(&view)
-    record.offset, record.sequence, record.birth = offset, sequence, birth
-    record.kind, record.flags = kind, flags
-    record.key_bytes = len(key)
-    record.key_crc = sa_crc32c(0, PyBytes_AS_STRING(key), len(key))
-    record.unsettled = <uint32_t>min(unsettled, <uint64_t>0xFFFFFFFF)
-    sa_log_write_head(<uint8_t *>PyBytes_AS_STRING(out), &record, salt)
-    return out
-
-
-def make_record(uint32_t salt, uint64_t offset, uint64_t sequence, uint64_t birth, int kind, int flags, bytes frame not None,
-                bytes key not None, uint64_t unsettled):
-    """A whole record without a MAC. Cost: one checksum over frame and key, and one copy."""
-    cdef sa_log_record record
-    cdef bytes out
-    cdef uint8_t *at
-    cdef uint64_t total
-    record.frame_bytes, record.key_bytes = len(frame), len(key)
-    record.frame_crc = sa_crc32c(0, PyBytes_AS_STRING(frame), len(frame))
-    record.key_crc = sa_crc32c(0, PyBytes_AS_STRING(key), len(key))
-    record.offset, record.sequence, record.birth = offset, sequence, birth
-    record.kind, record.flags = kind, flags
-    record.unsettled = <uint32_t>min(unsettled, <uint64_t>0xFFFFFFFF)
-    total = sa_log_record_bytes(&record, 0)
-    out = PyBytes_FromStringAndSize(NULL, total)
-    at = <uint8_t *>PyBytes_AS_STRING(out)
-    memset(at + total - SA_LOG_ALIGN_BYTES, 0, SA_LOG_ALIGN_BYTES)
-    sa_log_write_head(at, &record, salt)
-    memcpy(at + SA_LOG_HEAD_BYTES, PyBytes_AS_STRING(frame), len(frame))
-    memcpy(at + SA_LOG_HEAD_BYTES + len(frame), PyBytes_AS_STRING(key), len(key))
-    return out
-
-
-def make_hint(uint64_t offset, uint64_t birth, int kind, int flags, uint64_t frame_bytes, bytes key not None):
-    """The hint of a record."""
-    cdef bytes out = PyBytes_FromStringAndSize(NULL, HINT_HEAD_BYTES + len(key))
-    put_hint(<uint8_t *>PyBytes_AS_STRING(out), offset, birth, kind, flags, frame_bytes, len(key),
-             <const uint8_t *>PyBytes_AS_STRING(key))
-    return out
 
 
 cdef void put_hint(uint8_t *out, uint64_t offset, uint64_t birth, uint64_t kind, uint64_t flags, uint64_t frame_bytes,

@@ -4,6 +4,25 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from c_log_record cimport sa_log_record
 
 
+# These numbers are stored: never change or reuse one.
+cdef enum:
+    KIND_PUT = 1
+    KIND_TOMBSTONE = 2
+    KIND_PARKED = 3
+    KIND_DICTIONARY = 4
+    FLAG_CONTINUES = 1
+    FLAG_FLAT = 2
+    FLAG_PICKLED = 4
+    FLAG_MOVED = 8
+    TAG_STR = 115
+    TAG_BYTES = 98
+
+cdef enum:
+    HINT_HEAD_BYTES = 28
+    SALT_BYTES = 16
+    OFFSET_BITS = 40
+
+
 cdef struct Slot:
     uint64_t place
     uint64_t birth
@@ -46,3 +65,6 @@ cdef class LogIndex:
     cdef int put(self, key, uint64_t place, uint64_t birth, uint64_t frame_bytes, uint8_t flags) except -1
     cdef Py_ssize_t position_of(self, Py_ssize_t number) noexcept
     cdef void sort(self) noexcept
+
+cdef void put_hint(uint8_t *out, uint64_t offset, uint64_t birth, uint64_t kind, uint64_t flags, uint64_t frame_bytes,
+                   uint32_t key_bytes, const uint8_t *key) noexcept

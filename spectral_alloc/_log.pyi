@@ -15,29 +15,6 @@ HEAD_BYTES: int
 
 def salt(log_id: bytes, segment: int) -> int: ...
 def record_bytes(frame_bytes: int, key_bytes: int, mac_bytes: int) -> int: ...
-def make_head(
-    salt: int,
-    offset: int,
-    sequence: int,
-    birth: int,
-    kind: int,
-    flags: int,
-    frame: Buffer,
-    key: bytes,
-    unsettled: int,
-) -> bytes: ...
-def make_record(
-    salt: int,
-    offset: int,
-    sequence: int,
-    birth: int,
-    kind: int,
-    flags: int,
-    frame: bytes,
-    key: bytes,
-    unsettled: int,
-) -> bytes: ...
-def make_hint(offset: int, birth: int, kind: int, flags: int, frame_bytes: int, key: bytes) -> bytes: ...
 def walk(
     data: Buffer,
     offset: int,

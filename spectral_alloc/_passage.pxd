@@ -2,6 +2,7 @@
 from spectral_alloc._cell cimport Cell
 from spectral_alloc._departure cimport Departure
 from spectral_alloc._express cimport Express
+from spectral_alloc._journal cimport JournalCore
 from spectral_alloc._ledger cimport Ledger
 from spectral_alloc._shadows cimport Shadows
 
@@ -18,7 +19,7 @@ cdef class Passage:
     cdef public object open_frame      # frame -> value or OTHER_WAY
     cdef readonly Shadows shadows
     cdef Express express
-    cdef bint is_general               # no value takes the express way
+    cdef JournalCore keeper            # of a durable dict: knows what the log has; None of all others
     cdef dict tickets                  # address of a cell -> Ticket of the read under way
     cdef set reading                   # threads that are in the middle of a read
     cdef double slow_reads[1024]       # seconds; a ring
@@ -28,5 +29,7 @@ cdef class Passage:
 
     cdef object decoded(self, object frame)
     cdef object installed(self, Cell cell, tuple origin, object frame, object value, bint insist)
+    cdef object known_value(self, Cell cell, tuple origin, object frame)
+    cdef bint rests_in_log(self, Departure departure, bytes stream) except *
     cdef bint rests(self, Departure departure, bytes stream) except *
     cdef int note_slow_read(self, double seconds) except -1
