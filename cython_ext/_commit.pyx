@@ -29,7 +29,7 @@ from spectral_alloc._cell cimport Cell
 from spectral_alloc._express cimport Express
 from spectral_alloc._graph_stream cimport stream_of
 from spectral_alloc._journal cimport FOUND_GONE, FOUND_LIVE, FOUND_WARM, JournalCore, JournalEntry, sum_in
-from spectral_alloc._log cimport FLAG_FLAT, KIND_PUT, KIND_TOMBSTONE, OFFSET_BITS, TAG_BYTES, TAG_STR
+from spectral_alloc._log cimport FLAG_FLAT, KIND_DICTIONARY, KIND_PUT, KIND_TOMBSTONE, OFFSET_BITS, TAG_BYTES, TAG_STR
 from spectral_alloc._record_writer cimport RecordWriter
 from spectral_alloc._shadows cimport digest_stream
 
@@ -127,12 +127,13 @@ cdef class Commit:
     cdef Py_ssize_t ready_room
     cdef Py_ssize_t *written     # the entries of the records, in the order of the records
     cdef Py_ssize_t written_count, written_room
+    cdef list dictionaries       # (number, frame) of those that the log does not have, ready before all else
     cdef readonly list failures  # (entry, error)
     cdef bint is_finished
 
     def __init__(self, JournalCore journal not None, Express express not None, general, bint with_edited):
         self.journal, self.express, self.general = journal, express, general
-        self.frames, self.keys, self.failures = [], [], []
+        self.frames, self.keys, self.failures, self.dictionaries = [], [], [], []
         self.entries, self.things = journal.gather(with_edited)
 
     def __dealloc__(self):
@@ -177,6 +178,8 @@ cdef class Commit:
         """Make the next records ready, unless some are; returns the bytes of the first one, 0 if none is left."""
         if not self.frames and self.at < len(self.entries):
             self.make_ready()
+        if self.dictionaries:
+            return record_bytes(len(self.dictionaries[0][1]), 0, mac_bytes)
         return record_bytes(len(self.frames[0]), len(self.keys[0]), mac_bytes) if self.frames else 0
 
     def fill(self, RecordWriter writer not None):
@@ -185,12 +188,18 @@ cdef class Commit:
         cdef Ready *ready
         cdef bytes frame
         cdef void *grown
-        if self.written_count + len(self.frames) > self.written_room:
-            self.written_room = 2 * (self.written_count + len(self.frames))
+        cdef Py_ssize_t wanted = self.written_count + len(self.frames) + len(self.dictionaries)
+        if wanted > self.written_room:
+            self.written_room = 2 * wanted
             grown = PyMem_Realloc(self.written, self.written_room * sizeof(Py_ssize_t))
             if grown is NULL:
                 raise MemoryError()
             self.written = <Py_ssize_t *>grown
+        for dictionary_id, frame in self.dictionaries:
+            writer.put(KIND_DICTIONARY, 0, dictionary_id, <const uint8_t *>PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), b"")
+            self.written[self.written_count] = -1
+            self.written_count += 1
+        self.dictionaries = []
         for index in range(len(self.frames)):
             ready = &self.ready[index]
             frame = self.frames[index]
@@ -234,7 +243,10 @@ cdef class Commit:
                 size += PyBytes_GET_SIZE(thing)
                 streams.append(thing)
         if streams:
+            self.general.train(count - self.at)
             self.compress(streams)
+        # After compressing: a dictionary that another thread has trained meanwhile may be in use already.
+        self.dictionaries = self.general.new_dictionaries()
         for index in range(len(self.frames)):
             if self.ready[index].kind == KIND_PUT:
                 self.outcome[self.ready[index].number].frame_bytes = PyBytes_GET_SIZE(self.frames[index])

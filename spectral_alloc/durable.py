@@ -24,6 +24,7 @@ from spectral_alloc.file_system import FileSystem, OpenFile
 from spectral_alloc.governor import governor
 from spectral_alloc.journal import DURABILITY, Journal
 from spectral_alloc.log import Log
+from spectral_alloc.log_dictionaries import load_dictionaries
 from spectral_alloc.log_format import HEADER_BYTES, HEAT, Authenticator, Header
 from spectral_alloc.log_recovery import Recovery, recover, validated_log_dir
 from spectral_alloc.log_segment import hint_path
@@ -162,6 +163,7 @@ def attach(made: "ThermalDict[Any, Any]", settings: Settings, durable: DurableSe
             made, found.log, tiers.codec, durable.form, durable.durability, durable.interval_seconds, durable.clock
         )
         journal.lock = lock
+        journal.logged = load_dictionaries(tiers.codec, found)
         tiers.serve(journal)
         reference = made._reference
         tiers.on_backlog = lambda: governor.writer.submit(reference)

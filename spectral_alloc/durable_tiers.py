@@ -41,7 +41,6 @@ class DurableTiers(Tiers):
     tiers.
     """
 
-    sample_share = 0.0  # a dictionary would have to be as durable as the frames that need it
     store: Log
     journal: Journal
 
@@ -53,6 +52,7 @@ class DurableTiers(Tiers):
         """Take orders from a journal: from now on it decides which frames on disk are dead."""
         self.journal = journal
         self.consult(journal)
+        journal.on_backlog = lambda: self.on_backlog()
         self._serve(journal.release)
 
     # down -----------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class DurableTiers(Tiers):
     @property
     def has_backlog(self) -> bool:
         """Is there work for the background writer?"""
-        return bool(self.returning) or (not self.store.is_readonly and self.wants_compaction)
+        return bool(self.returning) or self.codec.train_due or (not self.store.is_readonly and self.wants_compaction)
 
     @property
     def wants_compaction(self) -> bool:
@@ -166,6 +166,9 @@ class DurableTiers(Tiers):
                 sleep(PAUSE_SECONDS)  # the program's own reads come first
         if self.returning:
             self.on_backlog()
+        if self.codec.train_due:
+            self.codec.train()
+            self._charge_buffers()
         if not self.store.is_readonly and self.wants_compaction:
             self.compact(core)
 

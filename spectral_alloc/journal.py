@@ -19,7 +19,7 @@ import os
 import pickle
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from spectral_alloc.committer import committer
 from spectral_alloc.file_system import OpenFile
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.log import Log
+from spectral_alloc.log_dictionaries import COPIES, dictionary_frame
 from spectral_alloc.value_form import ValueForm, digest_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DURABILITY", "Journal"]
 
+TRAIN_FOR_ENTRIES = 2048  # still to be written, for which a commit waits until a dictionary is trained
 DURABILITY = ("none", "interval", "always")
 ABSENT: Any = object()
 
@@ -66,6 +68,8 @@ class Journal(JournalCore):
         self.is_eager = durability != "none" and not self.is_readonly
         self.is_strict = durability == "always" and not self.is_readonly
         self.lock: OpenFile | None = None
+        #: Numbers of the dictionaries that the log has.
+        self.logged: set[int] = set()
         self.commit_count = 0
         self.relief_failure_count = 0
         self._lock = threading.RLock()
@@ -73,6 +77,7 @@ class Journal(JournalCore):
         self._owner = 0
         self._due: float | None = None
         self._local = threading.local()
+        self.on_backlog: Callable[[], None] = lambda: None
         self._serve(container._ledger)
 
     # before a write -------------------------------------------------------------------------------------------------
@@ -197,7 +202,8 @@ class Journal(JournalCore):
             self._lock.release()
 
     def _commit_batch(self, everything: bool) -> None:
-        commit = Commit(self, self.codec.express, GeneralWay(self), everything)
+        general = GeneralWay(self)
+        commit = Commit(self, self.codec.express, general, everything)
         try:
             if everything:
                 commit.add_edited()
@@ -205,9 +211,12 @@ class Journal(JournalCore):
         except BaseException:
             commit.cancel()  # not left to its end: the traceback may keep it
             raise
+        self.logged |= general.found_new
         for segment, dead_bytes in commit.finish(places):
             self.log.release_bytes(segment, dead_bytes)
         self.commit_count += bool(places)
+        if self.codec.train_due:
+            self.on_backlog()
         if commit.failures:
             entry, error = commit.failures[0]
             error.add_note(f"the value of key {entry.key!r} is not durable; {len(commit.failures)} such in this commit")
@@ -292,6 +301,19 @@ class GeneralWay:
         self.journal = journal
         self.key_bytes = journal.form.key_bytes
         self.birth_at = journal.log.birth_at
+        self.found_new: set[int] = set()
+
+    def train(self, left_count: int) -> None:
+        """Train a dictionary now, if that is due and ``left_count`` entries are worth the wait."""
+        if left_count >= TRAIN_FOR_ENTRIES and self.journal.codec.train_due:
+            self.journal.codec.train()
+
+    def new_dictionaries(self) -> list[tuple[int, bytes]]:
+        """Number and frame of each dictionary that the log does not have, in as many copies as it shall have."""
+        dictionaries = self.journal.codec.dictionaries
+        new = set(dictionaries.ids) - self.journal.logged - self.found_new
+        self.found_new |= new
+        return [(number, dictionary_frame(dictionaries, number)) for number in sorted(new) for _ in range(COPIES)]
 
     def is_same(self, entry: JournalEntry, value: Any) -> bool:
         """Is a live value what was committed? A value that cannot be stored is not: the commit then says why."""
