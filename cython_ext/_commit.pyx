@@ -5,7 +5,7 @@ the place of a parked one; *ready* is a record that waits for the writer. The *g
 values and keys that are not plain builtin data.
 
     entry, thing --write_graph--> stream --digest--> the same as in the log: nothing to write
-                                         --zstd, 512 at a time--> frame --> ready --> RecordWriter
+                                         --zstd, 2048 at a time--> frame --> ready --> RecordWriter
 
 Invariants:
   1. Records are written in the order of the entries, so that births ascend in the order of the dict.
@@ -43,8 +43,9 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 cdef enum:
-    READY_BYTES = 256 << 10      # of streams and frames made ready at a time
-    STREAMS_AT_ONCE = 512        # compressed in one call
+    READY_BYTES = 1 << 20        # of streams and frames made ready at a time
+    STREAMS_AT_ONCE = 2048       # compressed in one call: each may cost a wait for a busy thread to give up the GIL
+    STREAMS_UNTRAINED = 512      # compressed one by one, until there is a dictionary
     FLAT_DEPTH = 4
     TAG_SAFE = 111               # "o": a key in the safe form
     SAFE_INT = 105               # "i"
@@ -63,6 +64,7 @@ cdef enum Deed:
 cdef struct Outcome:
     uint64_t frame_bytes
     uint64_t parked              # place of the parked frame that was written again, or 0
+    uint64_t birth               # in the record
     sa_digest sum
     uint8_t deed
     uint8_t flat
@@ -205,6 +207,7 @@ cdef class Commit:
             frame = self.frames[index]
             writer.put(ready.kind, ready.flags, ready.birth, <const uint8_t *>PyBytes_AS_STRING(frame),
                        PyBytes_GET_SIZE(frame), <bytes>self.keys[index])
+            self.outcome[ready.number].birth = ready.birth if ready.birth else writer.sequence
             self.written[self.written_count] = ready.number
             self.written_count += 1
         self.frames, self.keys = [], []
@@ -212,6 +215,7 @@ cdef class Commit:
     cdef int make_ready(self) except -1:
         cdef list streams = []
         cdef Py_ssize_t number, index, count = len(self.entries)
+        cdef Py_ssize_t most = STREAMS_UNTRAINED if self.express.dictionaries.current is None else STREAMS_AT_ONCE
         cdef size_t size = 0
         cdef JournalEntry entry
         cdef Outcome *out
@@ -219,7 +223,7 @@ cdef class Commit:
             self.outcome = <Outcome *>PyMem_Calloc(max(count, 1), sizeof(Outcome))
             if self.outcome is NULL:
                 raise MemoryError()
-        while self.at < count and size < READY_BYTES and len(streams) < STREAMS_AT_ONCE:
+        while self.at < count and size < READY_BYTES and len(streams) < most:
             number, self.at = self.at, self.at + 1
             entry = self.entries[number]
             try:
@@ -355,6 +359,7 @@ cdef class Commit:
             if out.deed == ERASE:
                 journal.removal_committed(entry)
                 continue
+            entry.birth = out.birth
             journal.put_committed(entry, place, out.frame_bytes, &out.sum if out.has_sum else NULL, out.flat, out.parked)
             if out.parked and journal.parked.pop(out.parked, None) is not None:
                 bury(dead, out.parked, out.frame_bytes)

@@ -171,7 +171,7 @@ cdef class JournalCore:
             core.write_tick_slow()
         if self.ledger.budget_.excess(0) > 0:
             core.relieve_slow()
-        if self.is_eager:
+        if self.is_eager and not self.is_armed:
             self.wrote()
         return 0
 

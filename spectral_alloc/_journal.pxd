@@ -34,6 +34,7 @@ cdef class JournalCore:
     cdef readonly dict doomed        # committed place -> JournalEntry that was removed since
     cdef readonly dict parked        # place -> bytes: frames on disk that are not committed
     cdef public bint is_eager        # wrote() wants to hear of every write
+    cdef public bint is_armed        # ... but has, and will commit them by itself
     cdef public bint is_strict       # remember() wants to hear of every write before it
     cdef public bint is_readonly
     cdef public dict undo            # key -> value before the transaction, or None outside of one

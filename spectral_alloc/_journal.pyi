@@ -24,6 +24,7 @@ class JournalCore:
     doomed: dict[int, JournalEntry]
     parked: dict[int, int]
     is_eager: bool
+    is_armed: bool
     is_strict: bool
     is_readonly: bool
     undo: dict[Any, Any] | None

@@ -134,13 +134,18 @@ class Journal(JournalCore):
         if self._due is None:
             self._due = now + self.interval_seconds
             if self.clock.runs_by_itself:
+                self.is_armed = True
                 committer.submit(weakref.ref(self), self._due)
         elif now >= self._due and not self.clock.runs_by_itself and self._owner != threading.get_ident():
             self.settle()
 
+    def _disarm(self) -> None:
+        """The next write is heard of again: it may come too late for the commit that begins."""
+        self._due, self.is_armed = None, False
+
     def settle(self) -> None:
         """Commit what was written and settle it on the disk."""
-        self._due = None
+        self._disarm()
         self.commit()
         self._settle_log()
 
@@ -224,7 +229,7 @@ class Journal(JournalCore):
 
     def sync(self) -> None:
         """Commit everything, edits in place too, and settle it."""
-        self._due = None
+        self._disarm()
         self.commit(everything=True)
         if not self.is_readonly:
             self._settle_log()
@@ -290,7 +295,8 @@ class Journal(JournalCore):
         # The parent's lock ends with the parent, not with its children.
         self.lock = None
         self._committing = self._owner = 0
-        self.undo, self._due = None, None
+        self.undo = None
+        self._disarm()
         self.is_readonly, self.is_eager, self.is_strict = True, False, False
 
 

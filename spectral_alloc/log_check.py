@@ -100,8 +100,9 @@ def repair(
     True
     """
     settings = DurableSettings(os.path.abspath(os.fspath(path)), key=key)
-    how = {"is_checking": True, "is_repairing": True}
-    found, lock = open_log(settings, None, file_system, decode_key=readable_key, **how)
+    found, lock = open_log(
+        settings, None, file_system, decode_key=readable_key, is_checking=True, is_repairing=True
+    )
     try:
         name_damage(found)
         report = made_report(found)

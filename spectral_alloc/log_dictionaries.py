@@ -1,4 +1,4 @@
-"""The compression dictionaries of a durable dict: records of kind DICTIONARY, in the log before the frames that need them.
+"""The compression dictionaries of a durable dict: records of kind DICTIONARY, before the frames that need them.
 
 Words: a *copy* is one record with a dictionary. There are two of each, since a damaged one would cost every value
 that was compressed with it.

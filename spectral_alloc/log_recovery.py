@@ -228,13 +228,13 @@ def hints_of(log: Log, segment: LogSegment) -> bytes | None:
     file_system, name = log._file_system, os.path.basename(path)
     try:
         file = OpenFile(file_system, file_system.open_reading, path)
-        data = file_system.read_at(file.fd, file_system.size(file.fd), 0)
+        head = file_system.read_at(file.fd, HEADER_BYTES, 0)
+        hints = file_system.read_at(file.fd, file_system.size(file.fd) - HEADER_BYTES, HEADER_BYTES)
         size = file_system.size(segment.fd)
     except (OSError, EOFError):
         return None
-    hints = data[HEADER_BYTES:]
     try:
-        header = Header.parse(data, HINT, log.authenticator, name, hints)
+        header = Header.parse(head, HINT, log.authenticator, name, hints)
     except (CorruptLogError, UntrustedError):
         return None
     end, last_sequence, hint_bytes = header.numbers
