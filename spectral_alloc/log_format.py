@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from spectral_alloc import _safe
 from spectral_alloc._frame import crc32c
-from spectral_alloc.errors import CorruptLogError, UntrustedError
+from spectral_alloc.errors import CorruptFrameError, CorruptLogError, UntrustedError
 
 __all__ = [
     "FORMAT_VERSION",
@@ -167,6 +167,11 @@ def decode_key(data: bytes) -> object:
         return data[1:].decode("utf-8", "surrogatepass")
     if data[:1] == b"b":
         return data[1:]
-    if data[:1] == b"o":
-        return _safe.decode(data[1:])
-    raise KeyError(data[:1])
+    if data[:1] == b"p":
+        raise KeyError(data[:1])
+    key = _safe.decode(data[1:]) if data[:1] == b"o" else []
+    try:
+        hash(key)
+    except TypeError:
+        raise CorruptFrameError(f"no key is stored as {data[:40]!r}") from None
+    return key
