@@ -7,6 +7,7 @@ Before a relief what is dirty is committed, so parking is left for values that w
 inside a transaction. Frames of clean entries that are WARM (prefetch brought them) go back to their places.
 """
 
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from time import sleep
@@ -52,8 +53,15 @@ class DurableTiers(Tiers):
         """Take orders from a journal: from now on it decides which frames on disk are dead."""
         self.journal = journal
         self.consult(journal)
-        journal.on_backlog = lambda: self.on_backlog()
-        self._serve(journal.release)
+        # Weakly: the collector does not look into the ledger, which the journal refers to.
+        reference = weakref.ref(journal)
+
+        def release(place: int, frame_bytes: int) -> None:
+            living = reference()
+            if living is not None:
+                living.release(place, frame_bytes)
+
+        self._serve(release)
 
     # down -----------------------------------------------------------------------------------------------------------
 

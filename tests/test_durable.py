@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +335,15 @@ def test_the_command_line(tmp_path: Path) -> None:
     with ThermalDict.open(path) as subject:
         assert dict(subject) == {"b": "y" * 100}
     assert issubclass(CorruptLogError, OSError)
+
+
+def test_a_dict_that_is_dropped_lets_go_of_everything(tmp_path: Path) -> None:
+    """Neither closed nor collected by hand, it frees its lock, its files and its parts."""
+    subject = ThermalDict.open(tmp_path / "d")
+    subject["a"] = [1]
+    subject.sync()
+    parts = [weakref.ref(subject._journal), weakref.ref(subject._tiers), weakref.ref(subject._tiers.store)]
+    del subject
+    assert [part() for part in parts] == [None] * 3
+    with ThermalDict.open(tmp_path / "d") as subject:
+        assert subject == {"a": [1]}
