@@ -193,7 +193,7 @@ class DurableTiers(Tiers):
         except ClosedError:
             pass  # by another thread meanwhile: what was copied counts, what was not is where it was
         except OSError as error:
-            self._note("compaction failed", error)
+            self._note("compaction failed", error, "Nothing is lost, and the files stay as large as they are")
 
     def compact_segments(self, core: "DictCore[Any, Any]", victims: set[int]) -> None:
         """Move what is live out of these segments."""
