@@ -51,7 +51,7 @@ WARM_SHARES = 0.1, 0.5  # of the bytes that values and frames may take: the leas
 READ_SECONDS_FOR_MOST = 1e-4  # a disk read that takes this long is worth the largest share
 BATCH_BYTES = 256 << 10  # frames written to disk in one call
 SLACK_BYTES = 8 << 10  # a relief frees this much more than it must, so that not every write needs one
-UPKEEP_BYTES = 64 << 10  # freed between two times that a relief looks after the slower things
+UPKEEP_BYTES = 256 << 10  # freed between two times that a relief looks after the slower things
 SLACK_SHARE = 1 / 64  # ... but no more than this part of the limit
 SAMPLE_SHARE = 1 / 32  # of the limit, for samples and dictionaries of the codec
 COMPACT_FROM_SHARE = 0.6  # dead bytes by live bytes: begun before they are equal, since writing goes on meanwhile
@@ -142,7 +142,8 @@ class Tiers(Passage):
         self._lower_all(int(min(SLACK_BYTES, allowed_bytes * SLACK_SHARE)))
         self._await_writes()
         self._freed_bytes += before - ledger.used_bytes
-        if self._freed_bytes >= min(UPKEEP_BYTES, allowed_bytes * SLACK_SHARE) or ledger.excess_bytes() > 0:
+        # Of all that is counted: where keys and cells leave little for values, reliefs are small, upkeep must be rare.
+        if self._freed_bytes >= min(UPKEEP_BYTES, before * SLACK_SHARE) or ledger.excess_bytes() > 0:
             self._keep_up()
 
     def _lower_all(self, slack: int) -> None:
@@ -210,6 +211,8 @@ class Tiers(Passage):
         except Exception as error:
             departure.pin(f"{type(error).__name__}: {error}"[:200])
             self._note("unserialisable", error)
+            return
+        if self.rests_whole(departure, parts):
             return
         try:
             frame = self.codec.encode(parts, itemsizes)
@@ -280,7 +283,7 @@ class Tiers(Passage):
 
     # up -------------------------------------------------------------------------------------------------------------
 
-    def _dumps(self, value: Any, flags: int) -> tuple[Sequence[Any], Sequence[int]]:
+    def _dumps(self, value: Any, flags: int) -> tuple[list[Any], Sequence[int]]:
         """The parts and item sizes of a value that leaves RAM the general way."""
         return dumps(value, flags, objects=self.objects)
 
