@@ -581,7 +581,7 @@ PyObject *sa_graph_read(const uint8_t *data, Py_ssize_t length, PyObject *damage
     /* What is being made cannot be garbage, and a value of many containers would start one collection after another. */
     int collects = PyGC_Disable();
     PyObject *made = read_graph(&in);
-    collects ? PyGC_Enable() : 0;
+    if (collects) { PyGC_Enable(); }
     if (made == NULL) {
         explain(&in);
     }
