@@ -30,9 +30,17 @@ cdef bytes random_key = os.urandom(sizeof(digest_key))
 memcpy(digest_key, PyBytes_AS_STRING(random_key), sizeof(digest_key))
 
 
+cdef sa_digest digest_of_memory(const uint8_t *stream, size_t length) noexcept:
+    return sa_digest_of(stream, length, digest_key)
+
+
+cdef sa_digest digest_stream(bytes stream) noexcept:
+    return sa_digest_of(<const uint8_t *>PyBytes_AS_STRING(stream), PyBytes_GET_SIZE(stream), digest_key)
+
+
 def digest_bytes(bytes data not None):
     """The digest of some bytes in this process, as 16 bytes."""
-    cdef sa_digest digest = sa_digest_of(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), digest_key)
+    cdef sa_digest digest = digest_stream(data)
     return (<char *>&digest)[:sizeof(digest)]
 
 
@@ -68,7 +76,7 @@ cdef class Shadows:
         return (self.table.mask + 1) * sizeof(sa_shadow) if self.table.slot is not NULL else 0
 
     cdef sa_digest digest(self, bytes stream) noexcept:
-        return sa_digest_of(<const uint8_t *>PyBytes_AS_STRING(stream), PyBytes_GET_SIZE(stream), digest_key)
+        return digest_stream(stream)
 
     cdef sa_digest digest_of_parts(self, parts) except *:
         """The digest of what a frame of the general way holds: that of the digests of its parts, contiguous buffers."""

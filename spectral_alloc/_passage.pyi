@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from spectral_alloc._cell import Cell
 from spectral_alloc._departure import Departure
+from spectral_alloc._journal import JournalCore
 from spectral_alloc._ledger import Ledger
 from spectral_alloc._shadows import Shadows
 from spectral_alloc.cold_store import ColdStore
@@ -32,7 +33,7 @@ class Passage:
     cold_read_seconds: float
     dear_read_seconds: float
     def __init__(self, ledger: Ledger, codec: FrameCodec, store: ColdStore | Log) -> None: ...
-    def take_general_way(self) -> None: ...
+    def consult(self, journal: JournalCore) -> None: ...
     def forget_readers(self) -> None: ...
     def load(self, cell: Cell, key: object, insist: bool = False) -> Any: ...
     @property

@@ -1,7 +1,10 @@
 # The C side of _shadows.pyx.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from c_shadow_table cimport sa_digest, sa_shadow, sa_shadow_table
+
+cdef sa_digest digest_of_memory(const uint8_t *stream, size_t length) noexcept
+cdef sa_digest digest_stream(bytes stream) noexcept
 
 
 cdef class Shadows:

@@ -128,6 +128,7 @@ class Tiers(Passage):
         samples = int(ledger.value_bytes_allowed * self.sample_share)
         # What the codec keeps to train its dictionaries counts against the limit, so a small dict must keep little.
         codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
+        codec.express.takes_all_raw = settings.codec == "raw"
         store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
         super().__init__(ledger, codec, store)
         self.settings = settings
