@@ -163,16 +163,26 @@ static void give_place_back(sa_page_store *store, uint64_t place, uint32_t secto
     if (number == 0 || number == store->active) spare(&store->spares[number != 0][sectors - 1], place & SECTOR_MASK);
 }
 
+static void close_segment(sa_segment *segment) {
+    close(segment->fd);
+    *segment = (sa_segment){-1, 0, 0};
+}
+
+/* Nothing is left in a segment that is written: all of it can be used again, and none of the disk need be kept. */
+static void start_anew(sa_page_store *store, uint32_t number) {
+    sa_segment *segment = &store->segments[number];
+    for (int i = 0; i < SA_STORE_SIZES; i++) store->spares[number != 0][i].count = 0;
+    if (number == 0 || ftruncate(segment->fd, 0) == 0) segment->end_sectors = 0;
+}
+
 /* A page is no longer at its place. */
 static void release(sa_page_store *store, uint64_t place, uint32_t sectors) {
     uint32_t number = (uint32_t)(place >> SECTOR_BITS);
     sa_segment *segment = &store->segments[number];
     segment->live_sectors -= sectors;
-    give_place_back(store, place, sectors);
-    if (number != 0 && number != store->active && segment->live_sectors == 0) {
-        close(segment->fd);
-        *segment = (sa_segment){-1, 0, 0};
-    }
+    if (segment->live_sectors != 0) give_place_back(store, place, sectors);
+    else if (number == 0 || number == store->active) start_anew(store, number);
+    else close_segment(segment);
 }
 
 static int write_at(sa_page_store *store, uint64_t place, const uint8_t *bytes, uint32_t length) {
@@ -309,9 +319,7 @@ void sa_page_store_seal(sa_page_store *store) {
     sa_segment *segment = &store->segments[store->active];
     for (int i = 0; i < SA_STORE_SIZES; i++) store->spares[1][i].count = 0;
     store->active = 0;
-    if (segment->live_sectors != 0) return;
-    close(segment->fd);
-    *segment = (sa_segment){-1, 0, 0};
+    if (segment->live_sectors == 0) close_segment(segment);
 }
 
 uint64_t sa_page_store_memory_bytes(const sa_page_store *store) {
