@@ -26,6 +26,8 @@ EXTENSIONS = {
     "_shadows": [],
     "_census": ["policy.c"],
     "_heap": [*HEAP, "spectrum.c"],
+    "_heap_ledger": [*HEAP],
+    "_heap_pages": [],
     "_heap_census": [*HEAP],
     "_parity": ["parity.c"],
     "_policy": ["policy.c", "replay.c"],
