@@ -230,7 +230,7 @@ uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned ch
                         unsigned heat, int zeroed) {
     unsigned class = next_class(heap, channel);
     sa_arena *arena = heap->arenas[class];
-    int is_grown = axis == 2 || (zeroed && size > SA_SMALL_BYTES_MAX);
+    int is_grown = axis == SA_AXIS_GENERATED || (zeroed && size > SA_SMALL_BYTES_MAX);
     sa_ref ref;
     sa_arena_lock(arena);
     if (sa_table_make_room(arena) != 0 ||
@@ -248,8 +248,8 @@ uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned ch
     arena->allocation_count++;
     if (zeroed && !is_grown)
         memset(ref.cell, 0, size);
-    if (axis == 2)
-        ((sa_stub *)ref.cell)->where = 256;
+    if (axis == SA_AXIS_GENERATED && !zeroed)
+        ((sa_stub *)ref.cell)->where = SA_FILL_BY_SPACE;
     sa_arena_unlock(arena);
     return address;
 }

@@ -38,15 +38,32 @@ void sa_heap_figures(sa_heap *heap, unsigned class, sa_arena_figures *figures) {
     sa_arena_unlock(arena);
 }
 
-void sa_heap_census(sa_heap *heap, unsigned class, int64_t *counts, int64_t *bytes) {
+static void count_block(const sa_ref *ref, sa_block_census *sums) {
+    unsigned axis = sa_address_axis(*ref->meta), state = sa_meta_state(*ref->meta), heat = sa_meta_heat(*ref->meta);
+    int64_t size = (int64_t)sa_block_size(ref);
+    if (axis == SA_AXIS_PAGE) {
+        sums->page_count++;
+        return;
+    }
+    sums->block_count++;
+    sums->requested_bytes += size;
+    sums->state_counts[state]++;
+    sums->counts[heat]++;
+    sums->bytes[heat] += size;
+    if (axis == SA_AXIS_GENERATED) {
+        sums->generated_count++;
+        sums->generated_pages += state == SA_GROWN ? (size + SA_PAGE_BYTES - 1) / SA_PAGE_BYTES : 0;
+    }
+}
+
+void sa_heap_census(sa_heap *heap, unsigned class, sa_block_census *sums) {
     sa_arena *arena = heap->arenas[class];
     sa_ref ref;
     sa_arena_lock(arena);
     for (uint64_t at = 0; at < arena->table_groups * 8; at++)
         if (arena->table[at] != 0) {
             sa_ref_of_entry(arena, &arena->table[at], &ref);
-            counts[sa_meta_heat(*ref.meta)]++;
-            bytes[sa_meta_heat(*ref.meta)] += (int64_t)sa_block_size(&ref);
+            count_block(&ref, sums);
         }
     sa_arena_unlock(arena);
 }

@@ -109,12 +109,18 @@ int sa_heap_resize(sa_heap *heap, uint64_t address, uint64_t size) {
     sa_describe(arena, &ref, &block);
     if (block.pins > 0)
         status = SA_PINNED;
-    else if (!is_in_place(block.state))
+    else if (!is_in_place(block.state) && block.state != SA_GROWN)
         status = SA_AWAY;
-    else if (sa_storage_take(arena, SA_BYTES, size, size, &fresh) != 0)
+    else if (block.state != SA_GROWN && sa_storage_take(arena, SA_BYTES, size, size, &fresh) != 0)
         status = SA_NO_MEMORY;
     if (status != SA_OK)
         goto done;
+    if (block.state == SA_GROWN) {
+        sa_state_add(arena, &ref, -1);
+        ((sa_stub *)ref.cell)->size = size;
+        sa_state_add(arena, &ref, 1);
+        goto done;
+    }
     memcpy(payload_of(arena, &fresh), block.bytes, size < block.size ? size : block.size);
     exchange(arena, &ref, &fresh);
 done:
