@@ -70,6 +70,10 @@ class DurableTiers(Tiers):
         self.journal.commit_for_relief()
         super().relieve()
 
+    def _charge_buffers(self) -> None:
+        """What the journal remembers is charged in place of shadows, which a durable dict has no need of."""
+        self.ledger.charge_buffers(self.codec.resident_bytes + self.journal.resident_bytes)
+
     def _send_down(self, departure: Departure, parcel: Parcel) -> None:
         """A clean value leaves for its committed place; any other as in an ephemeral dict."""
         journal, cell = self.journal, departure.cell
