@@ -1,4 +1,4 @@
-"""Makes the store of the newest format version that tests/fixtures keeps: run as a program with the directory to make."""
+"""Makes the store of the newest format version that tests/fixtures keeps; run as a program with a directory."""
 
 import sys
 from pathlib import Path
