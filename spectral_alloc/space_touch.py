@@ -11,6 +11,7 @@ Threads: any; one flush of an array at a time. Cost: docs/touch.md.
 
 import math
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
@@ -104,7 +105,7 @@ class EagerSpace(EagerlyTouched):
     def __del__(self) -> None:
         if hasattr(self, "_flushing"):
             try:
-                if self._process_id == os.getpid():
+                if self._process_id == os.getpid() and not sys.is_finalizing():
                     self.flush()
             finally:
                 self._overlay.unwatch()

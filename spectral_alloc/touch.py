@@ -159,7 +159,8 @@ class Touched(_Base):
             warnings.warn(reason, RuntimeWarning, stacklevel=4)
 
     def __del__(self) -> None:
-        if hasattr(self, "_flushing"):
+        # At the end of the program _flush_last has been here, and numpy may be gone.
+        if hasattr(self, "_flushing") and not sys.is_finalizing():
             try:
                 self._flush()
             except LockedError:
