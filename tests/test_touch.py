@@ -136,6 +136,18 @@ def test_a_damaged_page_is_never_shown(way: str) -> None:
     assert done.returncode == -signal.SIGABRT
 
 
+@pytest.mark.parametrize("way", ["userfaultfd", "signal"])
+def test_closed_descriptors(way: str) -> None:
+    """A program that closes all descriptors, as daemons do, ends with a message where it would read a wrong value."""
+    needs(way)
+    done = alone(way, "alone_closed_descriptors")
+    assert "closed\n" in done.stdout
+    assert ("clean pages came" in done.stdout) == (way == "signal")
+    assert "a wrong value" not in done.stdout
+    assert ("descriptor" if way == "userfaultfd" else "damaged or cannot be read") in done.stderr
+    assert done.returncode == -signal.SIGABRT
+
+
 @pytest.mark.skipif(os.uname().machine not in system.SYS_USERFAULTFD, reason="the filter is for other processors")
 @pytest.mark.skipif(SANITIZED, reason="the sanitizers take SIGSEGV themselves")
 def test_a_sandbox_that_forbids_userfaultfd() -> None:

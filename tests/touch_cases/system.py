@@ -16,6 +16,7 @@ from spectral_alloc import GenerativeSpace, SpectralMemory, touch
 from touch_cases import TINY, checked, same, tiny
 
 COUNT = 50_000
+HALF_COUNT = 49 * 512  # whole pages
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 SYS_USERFAULTFD = {"x86_64": 323, "aarch64": 282}
 
@@ -185,6 +186,26 @@ def alone_damage_ends_the_program() -> None:
     """Touching a page that is damaged on disk ends the program with a message: there is no value to give."""
     _space, array = damaged_array()
     print("about to touch", flush=True)
+    array.sum()
+    print("a wrong value was given", flush=True)
+
+
+def alone_closed_descriptors() -> None:
+    """When the program closes descriptors that it has not opened, no other file is touched and no wrong value shown."""
+    space = GenerativeSpace(seed=1)
+    array = tiny(space, COUNT)
+    array[: HALF_COUNT] = numpy.random.default_rng(1).random(HALF_COUNT)
+    touch.evict(array)
+    os.closerange(3, 256)
+    others = [tempfile.TemporaryFile() for _ in range(40)]
+    print("closed", flush=True)
+    expected = space[HALF_COUNT : COUNT]
+    assert same(array[HALF_COUNT :], expected)
+    array[HALF_COUNT :] = 1
+    touch.evict(array)
+    assert (array[HALF_COUNT :] == 1).all()
+    assert [os.fstat(file.fileno()).st_size for file in others] == [0] * 40
+    print("clean pages came", flush=True)
     array.sum()
     print("a wrong value was given", flush=True)
 
