@@ -19,8 +19,8 @@ enum { COPY_BYTES_LOCKED = 4096 };
 static uint32_t heat_growth[SA_HEAT_COUNT];
 static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
 
-static void make_tables(void) {
-    sa_size_classes_init();
+static void prepare(void) {
+    sa_lock_prepare();
     for (int code = 0; code < SA_HEAT_COUNT; code++) {
         double count = exp2((double)code / SA_HEAT_PER_DOUBLING);
         heat_growth[code] = (uint32_t)(SA_HEAT_PER_DOUBLING * (log2(count + 1) - log2(count)) * 65536);
@@ -34,7 +34,7 @@ static int64_t own_bytes(const sa_arena *arena) {
 }
 
 int sa_heap_new(sa_heap *heap, const uint8_t *steps, uint8_t start) {
-    pthread_once(&tables_once, make_tables);
+    pthread_once(&tables_once, prepare);
     memset(heap, 0, sizeof *heap);
     memcpy(heap->steps, steps, sizeof heap->steps);
     heap->start = start % SA_CLASS_COUNT;
@@ -60,7 +60,7 @@ static void drop_range(sa_arena *arena) {
     sa_table_release(arena);
     if (arena->range != NULL) {
         munmap(arena->range, (size_t)arena->unit_limit * SA_UNIT_BYTES);
-        munmap(arena->unit_used, (size_t)arena->unit_limit / 8 + arena->unit_limit);
+        munmap(arena->unit_used, sa_books_bytes(arena->unit_limit));
     }
 }
 
@@ -73,8 +73,6 @@ void sa_heap_empty(sa_heap *heap) {
             /* All but what comes before the table: the lock, the class, and the serials, so that old addresses are
              * stale. */
             memset(&arena->table, 0, offsetof(sa_arena, page_bytes) - offsetof(sa_arena, table));
-            memset(arena->open, 0, sizeof arena->open);
-            arena->evacuated = NULL;
             arena->resident_bytes = own_bytes(arena);
         }
         sa_arena_unlock(arena);
@@ -122,13 +120,13 @@ uint64_t sa_address_of(const sa_arena *arena, const sa_ref *ref) {
 
 uint64_t sa_block_size(const sa_ref *ref) {
     if (sa_meta_state(*ref->meta) == SA_BYTES)
-        return ref->slab->cell_bytes - sa_meta_slack(*ref->meta);
+        return ref->cell_bytes - sa_meta_slack(*ref->meta);
     return *(const uint64_t *)ref->cell;
 }
 
 /* Bytes held for the block: its own, those of its frame, or none. */
 uint64_t sa_block_length(const sa_ref *ref) {
-    uint64_t filled = ref->slab->cell_bytes - sa_meta_slack(*ref->meta);
+    uint64_t filled = ref->cell_bytes - sa_meta_slack(*ref->meta);
     switch (sa_meta_state(*ref->meta)) {
     case SA_BYTES:
         return filled;
@@ -160,12 +158,26 @@ void sa_describe(sa_arena *arena, const sa_ref *ref, sa_block *block) {
 
 void sa_state_add(sa_arena *arena, const sa_ref *ref, int sign) {
     unsigned state = sa_meta_state(*ref->meta);
-    arena->state_counts[state] += sign;
     arena->state_bytes[state] += sign * (int64_t)sa_block_length(ref);
-    arena->requested_bytes += sign * (int64_t)sa_block_size(ref);
+    if (state == SA_BYTES)
+        return;
+    arena->away_counts[state] += sign;
+    arena->away_requested_bytes += sign * (int64_t)sa_block_size(ref);
 }
 
 /* --- malloc and free --------------------------------------------------------------------------------------------- */
+
+/* *ref is a cell for `filled` bytes; its meta says only state and slack. */
+static int take_cell(sa_arena *arena, unsigned state, uint64_t filled, sa_ref *ref) {
+    unsigned number = sa_size_class_of(filled);
+    ref->meta = sa_cell_reuse(arena, number);
+    if (ref->meta == NULL && (ref->meta = sa_cell_take(arena, number)) == NULL)
+        return -1;
+    ref->cell = (char *)(ref->meta + 1);
+    ref->cell_bytes = sa_size_classes[number].cell_bytes;
+    *ref->meta = (sa_meta)state << SA_STATE_SHIFT | (sa_meta)(ref->cell_bytes - filled) << SA_SLACK_SHIFT;
+    return 0;
+}
 
 int sa_storage_take(sa_arena *arena, unsigned state, uint64_t size, uint64_t length, sa_ref *ref) {
     int is_stub = state == SA_PLACE || state == SA_GROWN;
@@ -178,19 +190,14 @@ int sa_storage_take(sa_arena *arena, unsigned state, uint64_t size, uint64_t len
         if ((unit = sa_units_take(arena, units)) == UINT32_MAX)
             return -1;
     }
-    if (sa_cell_take(arena, filled, &ref->slab, &ref->index) != 0) {
+    if (take_cell(arena, state, filled, ref) != 0) {
         if (is_large)
             sa_units_give(arena, unit, units);
         return -1;
     }
     if (is_large)
         sa_units_touch(arena, unit, 0, length);
-    ref->meta = sa_cell_meta(ref->slab, ref->index);
-    ref->cell = sa_cell_bytes(ref->slab, ref->index);
-    *ref->meta = 0;
-    sa_meta_set_state(ref->meta, state);
-    sa_meta_set_slack(ref->meta, ref->slab->cell_bytes - filled);
-    if (filled == sizeof(sa_stub) && (is_stub || is_large))
+    if (is_stub || is_large)
         *(sa_stub *)ref->cell = (sa_stub){size, unit, length};
     else if (state == SA_FRAME)
         *(uint64_t *)ref->cell = size;
@@ -204,16 +211,21 @@ void sa_storage_give(sa_arena *arena, sa_ref *ref) {
         uint32_t units = (uint32_t)((stub->length + SA_UNIT_BYTES - 1) / SA_UNIT_BYTES);
         sa_units_give(arena, (uint32_t)stub->where, units);
     }
-    sa_cell_give(arena, ref->slab, ref->index);
+    sa_cell_give(arena, ref->meta);
 }
 
-static uint32_t fresh_serial(sa_arena *arena) {
-    uint32_t serial = arena->next_serial;
+static uint32_t fresh_serial_slow(sa_arena *arena) {
     /* After 2^32 blocks the serials begin again; those of blocks that still live are passed over. */
-    if (arena->allocation_count >> 32)
-        while (serial == 0 || sa_table_find(arena, serial) != NULL)
-            serial++;
-    arena->next_serial = serial + 1;
+    for (;; arena->next_serial++, arena->passed_count++) {
+        uint32_t serial = (uint32_t)arena->next_serial;
+        if (serial != 0 && sa_table_find(arena, serial) == NULL)
+            return serial;
+    }
+}
+
+static inline uint32_t fresh_serial(sa_arena *arena) {
+    uint32_t serial = arena->next_serial >> 32 == 0 ? (uint32_t)arena->next_serial : fresh_serial_slow(arena);
+    arena->next_serial++;
     return serial;
 }
 
@@ -233,19 +245,19 @@ uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned ch
     int is_grown = axis == SA_AXIS_GENERATED || (zeroed && size > SA_SMALL_BYTES_MAX);
     sa_ref ref;
     sa_arena_lock(arena);
-    if (sa_table_make_room(arena) != 0 ||
-        sa_storage_take(arena, is_grown ? SA_GROWN : SA_BYTES, size, is_grown ? 0 : size, &ref) != 0) {
+    int failed = sa_table_make_room(arena);
+    if (failed == 0 && !is_grown && size <= SA_SMALL_BYTES_MAX)
+        failed = take_cell(arena, SA_BYTES, size, &ref);
+    else if (failed == 0)
+        failed = sa_storage_take(arena, is_grown ? SA_GROWN : SA_BYTES, size, is_grown ? 0 : size, &ref);
+    if (failed != 0) {
         sa_arena_unlock(arena);
         return 0;
     }
     uint64_t address = sa_address(zero, class, channel, axis, fresh_serial(arena));
-    *ref.meta |= address & SA_IDENTITY;
-    sa_meta_set_hint(ref.meta, hint);
-    sa_meta_set_heat(ref.meta, heat);
-    sa_meta_set_dirty(ref.meta, 1);
-    sa_table_insert(arena, (uint32_t)address, sa_location(ref.slab->unit, ref.index));
+    *ref.meta |= (address & SA_IDENTITY) | SA_DIRTY_BIT | (sa_meta)hint << SA_HINT_SHIFT | heat;
+    sa_table_insert(arena, (uint32_t)address, sa_place_of(arena, ref.meta));
     sa_state_add(arena, &ref, 1);
-    arena->allocation_count++;
     if (zeroed && !is_grown)
         memset(ref.cell, 0, size);
     if (axis == SA_AXIS_GENERATED && !zeroed)
@@ -266,9 +278,11 @@ int sa_heap_free(sa_heap *heap, uint64_t address, sa_block *freed) {
     }
     sa_describe(arena, &ref, freed);
     sa_state_add(arena, &ref, -1);
-    arena->free_count++;
     sa_table_remove(arena, ref.entry);
-    sa_storage_give(arena, &ref);
+    if (freed->state == SA_BYTES)
+        sa_cell_keep(arena, ref.meta);
+    else
+        sa_storage_give(arena, &ref);
     sa_arena_unlock(arena);
     return SA_OK;
 }

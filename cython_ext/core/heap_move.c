@@ -58,7 +58,7 @@ static void exchange(sa_arena *arena, sa_ref *old, sa_ref *fresh) {
     sa_meta_set_dirty(fresh->meta, 1);
     fresh->entry = old->entry;
     sa_state_add(arena, old, -1);
-    *old->entry = (*old->entry >> 32 << 32) | sa_location(fresh->slab->unit, fresh->index);
+    *old->entry = (*old->entry >> 32 << 32) | sa_place_of(arena, fresh->meta);
     sa_storage_give(arena, old);
     sa_state_add(arena, fresh, 1);
 }
@@ -152,13 +152,13 @@ int sa_heap_victims(sa_heap *heap, unsigned class, unsigned mask, unsigned windo
     for (uint64_t looked = 0; looked < entries && window > 0; looked++) {
         sa_ref ref;
         arena->hand = arena->hand + 1 < entries ? arena->hand + 1 : 0;
-        if (arena->table[arena->hand] == 0)
+        if (!sa_entry_lives(arena->table[arena->hand]))
             continue;
         sa_ref_of_entry(arena, &arena->table[arena->hand], &ref);
         unsigned state = sa_meta_state(*ref.meta);
         if (!(mask >> state & 1) || sa_meta_pins(*ref.meta) > 0)
             continue;
-        if ((state == SA_BYTES || state == SA_FRAME) && ref.slab->cell_bytes <= STAYING_BYTES)
+        if ((state == SA_BYTES || state == SA_FRAME) && ref.cell_bytes <= STAYING_BYTES)
             continue;
         unsigned heat = sa_meta_heat(*ref.meta);
         window--;

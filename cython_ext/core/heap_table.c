@@ -1,15 +1,16 @@
-/* heap_table.c - an arena's address table: open addressing from serials to locations.
+/* heap_table.c - an arena's address table: open addressing from serials to places.
  *
- *   entry    | serial 32 | location 32 |    0 where unused: a location has its highest bit set
+ *   entry    | serial 32 | place 32 |      0 where unused; HOLE, of serial 0, where an entry was taken out
  *   group    eight entries, one cache line; successive serials are neighbours in a group, groups are spread by a
  *            multiplicative hash, so blocks that were made together are looked up together
  *
- * Invariants: 1. At most three quarters of the entries are used (17 of 20 after a compaction, until the next
- * insertion).
- *             2. Between an entry's home and its place no entry is unused; removal moves later ones back to keep that.
+ * Invariants: 1. At most three quarters of the entries are used or holes (17 of 20 after a compaction, until the next
+ *                insertion); table_filled counts both.
+ *             2. Between an entry's home and its place no entry is unused. Holes are filled by later insertions, which
+ *                need not look further: a serial is inserted once.
  *
- * Threads: the arena's lock. Cost: a look-up reads one line or two; growing by half copies all entries, about 5 ns
- * each.
+ * Threads: the arena's lock. Cost: a look-up reads one line or two; taking an entry out writes one; a new table is
+ * made when it fills, a copy of about 5 ns an entry.
  */
 #define _GNU_SOURCE
 #include "heap_arena.h"
@@ -18,33 +19,29 @@
 
 enum { GROUP_ENTRIES = SA_GROUP_ENTRIES, GROUPS_MIN = 64 };
 
-void sa_table_insert(sa_arena *arena, uint32_t serial, uint32_t location) {
+static const uint64_t HOLE = 1;
+
+void sa_table_insert(sa_arena *arena, uint32_t serial, uint32_t place) {
     uint64_t count = arena->table_groups * GROUP_ENTRIES;
     uint64_t at = sa_table_home(serial, arena->table_groups);
-    while (arena->table[at] != 0)
+    while (sa_entry_lives(arena->table[at]))
         at = at + 1 == count ? 0 : at + 1;
-    arena->table[at] = (uint64_t)serial << 32 | location;
+    arena->table_filled += arena->table[at] == 0;
+    arena->table[at] = (uint64_t)serial << 32 | place;
     arena->table_count++;
 }
 
 void sa_table_remove(sa_arena *arena, uint64_t *entry) {
-    uint64_t count = arena->table_groups * GROUP_ENTRIES;
-    uint64_t hole = (uint64_t)(entry - arena->table), at = hole;
-    for (;;) {
-        at = at + 1 == count ? 0 : at + 1;
-        uint64_t later = arena->table[at];
-        if (later == 0)
-            break;
-        uint64_t home = sa_table_home((uint32_t)(later >> 32), arena->table_groups);
-        uint64_t from_home = at >= home ? at - home : at + count - home;
-        uint64_t from_hole = at >= hole ? at - hole : at + count - hole;
-        if (from_home >= from_hole) {
-            arena->table[hole] = later;
-            hole = at;
-        }
-    }
-    arena->table[hole] = 0;
+    uint64_t *next = entry + 1 == arena->table + arena->table_groups * GROUP_ENTRIES ? arena->table : entry + 1;
     arena->table_count--;
+    *entry = HOLE;
+    if (*next != 0)
+        return;
+    /* No search goes on over holes before an unused entry. */
+    for (; entry >= arena->table && *entry == HOLE; entry--) {
+        *entry = 0;
+        arena->table_filled--;
+    }
 }
 
 static int64_t bytes_of(const sa_arena *arena, uint64_t groups) {
@@ -60,9 +57,9 @@ int sa_table_resize_slow(sa_arena *arena, uint64_t groups) {
         return -1;
     arena->table = table;
     arena->table_groups = groups;
-    arena->table_count = 0;
+    arena->table_count = arena->table_filled = 0;
     for (uint64_t at = 0; at < old_groups * GROUP_ENTRIES; at++)
-        if (old[at] != 0)
+        if (sa_entry_lives(old[at]))
             sa_table_insert(arena, (uint32_t)(old[at] >> 32), (uint32_t)old[at]);
     if (old != NULL)
         munmap(old, (size_t)bytes_of(arena, old_groups));
@@ -70,10 +67,11 @@ int sa_table_resize_slow(sa_arena *arena, uint64_t groups) {
     return 0;
 }
 
-int sa_table_make_room(sa_arena *arena) {
-    if ((arena->table_count + 1) * 4 <= arena->table_groups * GROUP_ENTRIES * 3)
-        return 0;
-    uint64_t groups = arena->table_groups + arena->table_groups / 2;
+int sa_table_make_room_slow(sa_arena *arena) {
+    uint64_t groups = arena->table_groups;
+    /* If half of it is holes, a table of the same size will do. */
+    if ((arena->table_count + 1) * 2 > groups * GROUP_ENTRIES)
+        groups += groups / 2;
     return sa_table_resize_slow(arena, groups < GROUPS_MIN ? GROUPS_MIN : groups);
 }
 
