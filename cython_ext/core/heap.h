@@ -73,9 +73,8 @@ typedef struct sa_arena sa_arena;
 
 typedef struct sa_heap {
     sa_arena *arenas[SA_CLASS_COUNT];
-    uint8_t steps[SA_CHANNEL_COUNT];    /* exponent of each channel's class */
-    uint8_t start;                      /* class of each channel's first block */
-    _Atomic uint32_t turns[SA_CHANNEL_COUNT];
+    uint8_t cycles[SA_CHANNEL_COUNT][SA_CLASS_COUNT]; /* the classes of each channel's blocks, one after the other */
+    _Atomic uint32_t turns[SA_CHANNEL_COUNT];         /* below SA_CLASS_COUNT */
     struct sa_heap *next;               /* in the register of heap_fork.c */
 } sa_heap;
 
@@ -121,7 +120,7 @@ static inline uint32_t sa_address_zero(uint64_t address) { return (uint32_t)(add
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
 
-/* Make twelve empty arenas; steps has SA_CHANNEL_COUNT exponents. 0, or -1 without memory. Ranges are reserved when an
+/* Make twelve empty arenas; steps has the exponent of each channel's class, start the class of its first block. 0, or -1 without memory. Ranges are reserved when an
  * arena is first used. */
 int sa_heap_new(sa_heap *heap, const uint8_t *steps, uint8_t start);
 void sa_heap_free_all(sa_heap *heap);

@@ -3,7 +3,7 @@
  *   arena    | lock, counters | lists of open slabs and of kept cells, one for each size class |     own mapping
  *   range    | unit 0 | unit 1 | ... |    reserved at once without rights, made writable from the bottom up
  *   books    | bits: used | bytes: pages that may be resident, from its start | halves: class and place in slab | a unit
- *   kept     head -> free cell -> free cell -> 0    a cell's place stands where its meta was; freed last, taken first
+ *   kept     | place | place | ... |    of free cells of one size class, freed last, taken first
  *
  * Invariants: those of heap.h, and: kept cells are used cells of their slab in state FREE, none of a slab that is
  * being evacuated; when half of the blocks are gone, they all go back to their slabs.
@@ -19,6 +19,9 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 /* Not to be found by other libraries of the process, so that calls inside the heap are direct. */
 #pragma GCC visibility push(hidden)
@@ -27,7 +30,7 @@
 
 typedef uint64_t sa_meta;
 
-enum { SA_SLAB_SHIFTS = 16, SA_HINT_SHIFT = 10, SA_SLACK_SHIFT = 21, SA_STATE_SHIFT = 37 };
+enum { SA_SLAB_SHIFTS = 16, SA_HINT_SHIFT = 10, SA_PINS_SHIFT = 12, SA_SLACK_SHIFT = 21, SA_STATE_SHIFT = 37 };
 
 #define SA_FIELD(name, shift, width)                                                                          \
     static inline unsigned sa_meta_##name(sa_meta meta) { return meta >> (shift) & ((1u << (width)) - 1); }   \
@@ -36,7 +39,7 @@ enum { SA_SLAB_SHIFTS = 16, SA_HINT_SHIFT = 10, SA_SLACK_SHIFT = 21, SA_STATE_SH
     }
 SA_FIELD(heat, 0, 10)
 SA_FIELD(hint, SA_HINT_SHIFT, 2)
-SA_FIELD(pins, 12, 9)
+SA_FIELD(pins, SA_PINS_SHIFT, 9)
 SA_FIELD(slack, SA_SLACK_SHIFT, 11) /* cell bytes less bytes held */
 SA_FIELD(state, SA_STATE_SHIFT, 3)
 SA_FIELD(dirty, 40, 1)  /* used since its bytes were last copied out */
@@ -70,6 +73,9 @@ typedef struct sa_stub {
     uint64_t size, where, length;
 } sa_stub;
 
+/* Free cells of one size class that an arena keeps at hand, at most. */
+enum { SA_KEPT_COUNT = 8, SA_KEPT_BYTES = 16 << 10 };
+
 typedef struct sa_size_class {
     uint32_t cell_bytes;
     uint16_t cells_offset, cell_count;
@@ -78,15 +84,42 @@ typedef struct sa_size_class {
 
 extern sa_size_class sa_size_classes[SA_SIZE_CLASS_COUNT];
 
+/* --- tables ---------------------------------------------------------------------------------------------------- */
+
+enum { SA_GROUP_ENTRIES = 8, SA_NEIGHBOURS_SHIFT = 1 };
+
+/* One cache line of a table: entry i is serial i, 0 where unused, and place i. */
+typedef struct sa_group {
+    uint32_t serials[SA_GROUP_ENTRIES], places[SA_GROUP_ENTRIES];
+} sa_group;
+
+_Static_assert(sizeof(sa_group) == 64, "a group is a cache line");
+
+/* Bit i: serial i of the group is this one. */
+static inline unsigned sa_group_matches(const sa_group *group, uint32_t serial) {
+#if defined(__SSE2__)
+    const __m128i *halves = (const __m128i *)group->serials, wanted = _mm_set1_epi32((int)serial);
+    int low = _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(_mm_load_si128(halves), wanted)));
+    int high = _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(_mm_load_si128(halves + 1), wanted)));
+    return (unsigned)(low | high << 4);
+#else
+    unsigned bits = 0;
+    for (unsigned at = 0; at < SA_GROUP_ENTRIES; at++)
+        bits |= (unsigned)(group->serials[at] == serial) << at;
+    return bits;
+#endif
+}
+
 /* --- arenas ---------------------------------------------------------------------------------------------------- */
 
 struct sa_arena {
     _Alignas(128) sa_lock lock;
     uint32_t class;
     uint32_t dither;             /* rounds the growth of heat up or down */
+    uint32_t recent_serial, recent_place; /* of the block made last, until it moves or is freed; else 0 */
     uint64_t next_serial;        /* its low 32 bits; 1 and the serials that were given out or passed over */
-    uint64_t *table;             /* table_groups * 8 entries, 0 where never used since it was made */
-    uint64_t table_groups, table_count, table_filled;
+    sa_group *table;
+    uint64_t table_groups, table_count;
     char *range;                 /* NULL until first used */
     uint16_t *unit_slab;          /* of each unit: size class 7, units from the start of its slab 2 */
     uint64_t access_count, migration_count;
@@ -104,15 +137,15 @@ struct sa_arena {
     uint64_t moved_bytes, moved_count;
     uint64_t hand;               /* table position of the search for victims */
     sa_slab *open[SA_SIZE_CLASS_COUNT];
-    uint32_t kept[SA_SIZE_CLASS_COUNT];      /* place of the first kept cell, or 0: no cell is there */
     uint8_t kept_count[SA_SIZE_CLASS_COUNT];
     uint32_t page_bytes, page_shift;
     const uint32_t *band_of_heat;
+    _Alignas(64) uint32_t kept[SA_SIZE_CLASS_COUNT][SA_KEPT_COUNT];
 };
 
 /* A live block, found. */
 typedef struct sa_ref {
-    uint64_t *entry;
+    uint32_t *entry;             /* the serial; its place is SA_GROUP_ENTRIES behind */
     sa_meta *meta;
     char *cell;
     uint32_t cell_bytes;
@@ -181,12 +214,9 @@ void sa_cells_flush_slow(sa_arena *arena);
 
 /* A kept cell of a size class, or NULL. */
 static inline sa_meta *sa_cell_reuse(sa_arena *arena, unsigned number) {
-    if (arena->kept[number] == 0)
+    if (arena->kept_count[number] == 0)
         return NULL;
-    sa_meta *meta = sa_meta_at(arena, arena->kept[number]);
-    arena->kept[number] = (uint32_t)*meta;
-    arena->kept_count[number]--;
-    return meta;
+    return sa_meta_at(arena, arena->kept[number][--arena->kept_count[number]]);
 }
 
 /* Keep a cell that was in use, for the next block of its size class, or give it back. */
@@ -196,66 +226,98 @@ static inline void sa_cell_keep(sa_arena *arena, sa_meta *meta) {
         sa_cell_give(arena, meta);
         return;
     }
-    *meta = arena->kept[number];
-    arena->kept[number] = sa_place_of(arena, meta);
-    arena->kept_count[number]++;
+    *meta = 0;
+    arena->kept[number][arena->kept_count[number]++] = sa_place_of(arena, meta);
     if (arena->table_count < arena->flush_below)
         sa_cells_flush_slow(arena);
 }
+
 void sa_slab_open(sa_arena *arena, sa_slab *slab);
 void sa_slab_close(sa_arena *arena, sa_slab *slab);
 void sa_slab_release(sa_arena *arena, sa_slab *slab);
 
 /* heap_table.c: serials to places. */
-enum { SA_GROUP_ENTRIES = 8 };
 static inline uint64_t sa_table_home(uint32_t serial, uint64_t groups) {
-    uint64_t hash = (uint32_t)((serial >> 3) * 0x9E3779B1u);
-    return (hash * groups >> 32) * SA_GROUP_ENTRIES + (serial & 7);
+    uint64_t hash = (uint32_t)((serial >> SA_NEIGHBOURS_SHIFT) * 0x9E3779B1u);
+    return hash * groups >> 32;
 }
 
-/* An entry of a serial, not one that is unused or was taken out. */
-static inline int sa_entry_lives(uint64_t entry) { return entry >> 32 != 0; }
+/* Entry `at` of a table, in the order of groups; unused where its serial is 0. */
+static inline uint32_t *sa_entry_at(const sa_arena *arena, uint64_t at) {
+    return &arena->table[at / SA_GROUP_ENTRIES].serials[at % SA_GROUP_ENTRIES];
+}
+static inline uint64_t sa_entry_count(const sa_arena *arena) { return arena->table_groups * SA_GROUP_ENTRIES; }
 
 /* The entry of a serial, which is not 0, or NULL. O(1). */
-static inline uint64_t *sa_table_find(sa_arena *arena, uint32_t serial) {
-    uint64_t count = arena->table_groups * SA_GROUP_ENTRIES;
-    if (count == 0)
+static inline uint32_t *sa_table_find(const sa_arena *arena, uint32_t serial) {
+    uint64_t groups = arena->table_groups;
+    if (groups == 0)
         return NULL;
-    uint64_t at = sa_table_home(serial, arena->table_groups);
-    for (;;) {
-        uint64_t entry = arena->table[at];
-        if ((uint32_t)(entry >> 32) == serial)
-            return &arena->table[at];
-        if (entry == 0)
+    for (uint64_t at = sa_table_home(serial, groups);; at = at + 1 == groups ? 0 : at + 1) {
+        sa_group *group = &arena->table[at];
+        unsigned found = sa_group_matches(group, serial);
+        if (__builtin_expect(found != 0, 1))
+            return &group->serials[__builtin_ctz(found)];
+        if (sa_group_matches(group, 0) != 0)
             return NULL;
-        at = at + 1 == count ? 0 : at + 1;
     }
 }
 /* Room for one more entry, or -1 without memory; amortised O(1). */
 int sa_table_make_room_slow(sa_arena *arena);
 static inline int sa_table_make_room(sa_arena *arena) {
-    if ((arena->table_filled + 1) * 4 <= arena->table_groups * SA_GROUP_ENTRIES * 3)
+    if ((arena->table_count + 1) * 4 <= sa_entry_count(arena) * 3)
         return 0;
     return sa_table_make_room_slow(arena);
 }
-void sa_table_insert(sa_arena *arena, uint32_t serial, uint32_t place);
-void sa_table_remove(sa_arena *arena, uint64_t *entry);
+static inline void sa_table_insert(sa_arena *arena, uint32_t serial, uint32_t place) {
+    uint64_t groups = arena->table_groups, at = sa_table_home(serial, groups);
+    unsigned unused;
+    while ((unused = sa_group_matches(&arena->table[at], 0)) == 0)
+        at = at + 1 == groups ? 0 : at + 1;
+    unsigned slot = (unsigned)__builtin_ctz(unused);
+    arena->table[at].serials[slot] = serial;
+    arena->table[at].places[slot] = place;
+    arena->recent_serial = serial;
+    arena->recent_place = place;
+    arena->table_count++;
+}
+void sa_table_close_slow(sa_arena *arena, uint32_t *hole);
+/* The block of an entry is at another place now. */
+static inline void sa_table_move(sa_arena *arena, uint32_t *entry, const sa_meta *meta) {
+    entry[SA_GROUP_ENTRIES] = sa_place_of(arena, meta);
+    arena->recent_serial = 0;
+}
+static inline void sa_table_remove(sa_arena *arena, uint32_t *entry) {
+    if (*entry == arena->recent_serial)
+        arena->recent_serial = 0;
+    const sa_group *group = (const sa_group *)((uintptr_t)entry & ~(uintptr_t)(sizeof(sa_group) - 1));
+    int was_full = sa_group_matches(group, 0) == 0;
+    *entry = 0;
+    arena->table_count--;
+    if (was_full)
+        sa_table_close_slow(arena, entry);
+}
 int sa_table_resize_slow(sa_arena *arena, uint64_t groups);
 uint64_t sa_table_groups_for(uint64_t count);
 void sa_table_release(sa_arena *arena);
 
 /* heap.c: blocks. */
-static inline void sa_ref_of_entry(sa_arena *arena, uint64_t *entry, sa_ref *ref) {
-    ref->entry = entry;
-    ref->meta = sa_meta_at(arena, (uint32_t)*entry);
+static inline void sa_ref_of_place(const sa_arena *arena, uint32_t place, sa_ref *ref) {
+    ref->entry = NULL;
+    ref->meta = sa_meta_at(arena, place);
     ref->cell = (char *)(ref->meta + 1);
     ref->cell_bytes = sa_size_classes[sa_size_class_at(arena, ref->meta)].cell_bytes;
+}
+
+static inline void sa_ref_of_entry(const sa_arena *arena, uint32_t *entry, sa_ref *ref) {
+    sa_ref_of_place(arena, entry[SA_GROUP_ENTRIES], ref);
+    ref->entry = entry;
 }
 
 /* SA_OK and *ref, or why there is no such block. */
 static inline int sa_find(sa_arena *arena, uint64_t address, sa_ref *ref) {
     uint32_t serial = (uint32_t)address;
-    uint64_t *entry = serial == 0 ? NULL : sa_table_find(arena, serial);
+    uint32_t *entry = serial == 0 ? NULL : sa_table_find(arena, serial);
     if (entry == NULL)
         return serial != 0 && (arena->next_serial >> 32 || serial < arena->next_serial) ? SA_STALE : SA_UNKNOWN;
     sa_ref_of_entry(arena, entry, ref);

@@ -53,7 +53,7 @@ static void plan_size_class(sa_arena *arena, unsigned number) {
 static int64_t move_cell(sa_arena *arena, sa_ref *ref, sa_meta *target) {
     uint64_t filled = ref->cell_bytes - sa_meta_slack(*ref->meta);
     memcpy(target, ref->meta, sizeof(sa_meta) + filled);
-    *ref->entry = (*ref->entry >> 32 << 32) | sa_place_of(arena, target);
+    sa_table_move(arena, ref->entry, target);
     sa_cell_give(arena, ref->meta);
     arena->moved_bytes += filled;
     arena->moved_count++;
@@ -76,7 +76,7 @@ static int64_t take_lower_cell(sa_slab *slab, uint32_t index) {
     return lowest;
 }
 
-static int64_t consider_entry(sa_arena *arena, uint64_t *entry, unsigned phase) {
+static int64_t consider_entry(sa_arena *arena, uint32_t *entry, unsigned phase) {
     sa_ref ref;
     uint32_t index;
     sa_ref_of_entry(arena, entry, &ref);
@@ -145,12 +145,13 @@ int64_t sa_heap_compact_step(sa_heap *heap, unsigned class, int64_t byte_budget,
         break;
     case EVACUATE:
     case SQUEEZE:
-        for (; at < arena->table_groups * 8 && byte_budget > 0; at++) {
-            int64_t bytes = sa_entry_lives(arena->table[at]) ? consider_entry(arena, &arena->table[at], phase) : 0;
+        for (; at < sa_entry_count(arena) && byte_budget > 0; at++) {
+            uint32_t *entry = sa_entry_at(arena, at);
+            int64_t bytes = *entry == 0 ? 0 : consider_entry(arena, entry, phase);
             moved += bytes;
             byte_budget -= bytes + ENTRY_COST;
         }
-        if (at >= arena->table_groups * 8) {
+        if (at >= sa_entry_count(arena)) {
             phase++;
             at = 0;
         }

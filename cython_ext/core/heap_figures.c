@@ -63,9 +63,9 @@ void sa_heap_census(sa_heap *heap, unsigned class, sa_block_census *sums) {
     sa_arena *arena = heap->arenas[class];
     sa_ref ref;
     sa_arena_lock(arena);
-    for (uint64_t at = 0; at < arena->table_groups * 8; at++)
-        if (sa_entry_lives(arena->table[at])) {
-            sa_ref_of_entry(arena, &arena->table[at], &ref);
+    for (uint64_t at = 0; at < sa_entry_count(arena); at++)
+        if (*sa_entry_at(arena, at) != 0) {
+            sa_ref_of_entry(arena, sa_entry_at(arena, at), &ref);
             count_block(&ref, sums);
         }
     sa_arena_unlock(arena);
@@ -76,10 +76,10 @@ int sa_heap_addresses(sa_heap *heap, unsigned class, uint64_t *position, uint64_
     int count = 0;
     sa_ref ref;
     sa_arena_lock(arena);
-    uint64_t at = *position, entries = arena->table_groups * 8;
+    uint64_t at = *position, entries = sa_entry_count(arena);
     for (; at < entries && count < count_max; at++)
-        if (sa_entry_lives(arena->table[at])) {
-            sa_ref_of_entry(arena, &arena->table[at], &ref);
+        if (*sa_entry_at(arena, at) != 0) {
+            sa_ref_of_entry(arena, sa_entry_at(arena, at), &ref);
             addresses[count++] = sa_address_of(arena, &ref);
         }
     *position = at < entries ? at : 0;
@@ -104,9 +104,9 @@ static int cover(tally *sums, const sa_arena *arena, uint32_t unit, uint32_t cou
 }
 
 /* The entries: invariants 2, 3 and the extents' part of 5. */
-static int check_entry(sa_arena *arena, uint64_t *entry, tally *sums) {
+static int check_entry(sa_arena *arena, uint32_t *entry, tally *sums) {
     sa_ref ref;
-    if (sa_table_find(arena, (uint32_t)(*entry >> 32)) != entry)
+    if (sa_table_find(arena, *entry) != entry)
         return 1;
     sa_ref_of_entry(arena, entry, &ref);
     uint32_t index;
@@ -159,7 +159,7 @@ static int check_lists(sa_arena *arena, tally *sums) {
 }
 
 static int check_units(const sa_arena *arena, const tally *sums) {
-    uint64_t table = (arena->table_groups * 64 + arena->page_bytes - 1) / arena->page_bytes * arena->page_bytes;
+    uint64_t table = (arena->table_groups * sizeof(sa_group) + arena->page_bytes - 1) / arena->page_bytes * arena->page_bytes;
     uint64_t own = (sizeof(sa_arena) + arena->page_bytes - 1) / arena->page_bytes * arena->page_bytes;
     int64_t resident = (int64_t)(table + own), dirty = 0;
     for (uint32_t unit = 0; unit < arena->unit_writable; unit++) {
@@ -175,37 +175,34 @@ static int check_units(const sa_arena *arena, const tally *sums) {
 /* Kept cells: as many as are counted, each a used one of its size class in state FREE. */
 static int check_kept(const sa_arena *arena) {
     for (unsigned number = 0; number < SA_SIZE_CLASS_COUNT; number++) {
-        unsigned count = 0;
-        for (uint32_t place = arena->kept[number]; place != 0; place = (uint32_t)*sa_meta_at(arena, place)) {
+        if (arena->kept_count[number] > sa_size_classes[number].kept_max)
+            return 2;
+        for (unsigned at = 0; at < arena->kept_count[number]; at++) {
             uint32_t index;
-            const sa_meta *meta = sa_meta_at(arena, place);
+            const sa_meta *meta = sa_meta_at(arena, arena->kept[number][at]);
             sa_slab *slab = sa_slab_of_cell(arena, meta, &index);
             if (slab->size_class != number || sa_cell_meta(slab, index) != meta || sa_meta_state(*meta) != SA_FREE ||
-                !(slab->used[index / 64] >> index % 64 & 1) || slab->is_evacuated ||
-                ++count > sa_size_classes[number].kept_max)
+                !(slab->used[index / 64] >> index % 64 & 1) || slab->is_evacuated)
                 return 2;
         }
-        if (count != arena->kept_count[number])
-            return 2;
     }
     return 0;
 }
 
 static int check_locked(sa_arena *arena, tally *sums) {
-    int64_t entries = 0, filled = 0;
+    int64_t entries = 0;
     int broken;
     if ((broken = check_kept(arena)) != 0)
         return broken;
     sa_cells_flush_slow(arena);
-    for (uint64_t at = 0; at < arena->table_groups * 8; at++) {
-        filled += arena->table[at] != 0;
-        if (!sa_entry_lives(arena->table[at]))
+    for (uint64_t at = 0; at < sa_entry_count(arena); at++) {
+        if (*sa_entry_at(arena, at) == 0)
             continue;
         entries++;
-        if ((broken = check_entry(arena, &arena->table[at], sums)) != 0)
+        if ((broken = check_entry(arena, sa_entry_at(arena, at), sums)) != 0)
             return broken;
     }
-    if (entries != (int64_t)arena->table_count || filled != (int64_t)arena->table_filled)
+    if (entries != (int64_t)arena->table_count)
         return 1;
     if (entries != sums->used_cells)
         return 2;

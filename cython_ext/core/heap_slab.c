@@ -11,8 +11,7 @@
  */
 #include "heap_arena.h"
 
-/* Kept free cells of one size class in one arena. */
-enum { KEPT_COUNT = 16, KEPT_BYTES = 16 << 10, FLUSH_FROM_COUNT = 32 };
+enum { FLUSH_FROM_COUNT = 32 };
 
 sa_size_class sa_size_classes[SA_SIZE_CLASS_COUNT];
 
@@ -34,7 +33,7 @@ __attribute__((constructor)) static void make_size_classes(void) {
         uint64_t count = room * 8 / ((bytes + sizeof(sa_meta)) * 8 + 1);
         count = count > SA_CELL_COUNT_MAX ? SA_CELL_COUNT_MAX : count;
         uint64_t cells = sizeof(sa_slab) + (count + 63) / 64 * 8;
-        uint64_t kept = KEPT_BYTES / bytes < KEPT_COUNT ? KEPT_BYTES / bytes : KEPT_COUNT;
+        uint64_t kept = SA_KEPT_BYTES / bytes < SA_KEPT_COUNT ? SA_KEPT_BYTES / bytes : SA_KEPT_COUNT;
         *made = (sa_size_class){bytes, (uint16_t)cells, (uint16_t)count, (uint8_t)units, (uint8_t)kept};
     }
 }
