@@ -21,13 +21,14 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from c_cell cimport *
 from c_policy cimport *
-from c_shadow_table cimport sa_shadow
+from c_shadow_table cimport sa_digest, sa_shadow
 from spectral_alloc._cell cimport Cell
 from spectral_alloc._departure cimport Departure
 from spectral_alloc._express cimport Express
 from spectral_alloc._graph_stream cimport stream_of
 from spectral_alloc._ledger cimport Ledger, frame_bytes_in_memory
-from spectral_alloc._shadows cimport Shadows
+from spectral_alloc._journal cimport JournalCore, JournalEntry
+from spectral_alloc._shadows cimport Shadows, digest_stream
 
 import threading
 
@@ -43,6 +44,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     SLOW_READS_KEPT = 1024
+    LARGE_FRAME_BYTES = 8 << 10
     WARM_FROM_ACCESSES = 3       # decayed count of accesses from which a value is worth compressing to spare dear reads
 
 # From the system's cache a read takes a few microseconds, from a disk many.
@@ -93,9 +95,10 @@ cdef class Passage:
         self.dear_read_seconds = DEAR_READ_SECONDS
         self.forget_readers()
 
-    def take_general_way(self):
-        """From now on all values go the general way: up by general_value(frame, cell, origin) of a subclass."""
-        self.is_general = True
+    def consult(self, JournalCore journal not None):
+        """From now on a journal says what is on disk for good; frames of other kinds are read by general_value of a subclass."""
+        self.keeper = journal
+        self.express.notes_digests = True
 
     def forget_readers(self):
         """After a fork: no ticket of the parent's threads is valid here."""
@@ -118,10 +121,10 @@ cdef class Passage:
                 frame = origin[1] if origin[0] == "warm" else self.fetch(cell, origin)
                 if frame is None:
                     continue
-                if self.is_general:
-                    own = self.ledger.arrive(cell, origin, self.general_value(frame, cell, origin), insist)
+                if self.keeper is not None:
+                    own = self.ledger.arrive(cell, origin, self.known_value(cell, origin, frame), insist)
                 else:
-                    own = self.installed(cell, origin, frame, self.decoded(frame), insist)
+                    own = self.installed(cell, origin, frame, insist)
             except CorruptFrameError as error:
                 raise CorruptFrameError(f"the stored value of key {key!r} is damaged: {error}", key) from error
             except OSError as error:
@@ -130,20 +133,40 @@ cdef class Passage:
             finally:
                 # Not before the value is installed: until then whoever comes late shares the frame.
                 self.drop_ticket(cell)
+                if self.keeper is not None:
+                    self.keeper.release_if_at_rest(cell)
             self.note_slow_read(seconds_now() - start)
             if own is not AGAIN:
                 return own
 
-    cdef object decoded(self, object frame):
+    cdef object known_value(self, Cell cell, tuple origin, object frame):
+        """The value of a frame of a durable dict; what the log has is known from now on, by its digest."""
         value = self.open_frame(frame)
-        return loads(self.codec.decode(frame)) if value is OTHER_WAY else value
+        if value is OTHER_WAY:
+            return self.general_value(frame, cell, origin)
+        if origin[0] == "cold":
+            self.keeper.take_in(cell, origin[1], &self.express.last_digest)
+        return value
 
-    cdef object installed(self, Cell cell, tuple origin, object frame, object value, bint insist):
+    cdef object installed(self, Cell cell, tuple origin, object frame, bint insist):
         """Ledger.arrive; the frame of a cold value stays on disk, its shadow, in case the value leaves unchanged."""
-        cdef bytes stream = self.express.stream_of_last(frame)
-        if stream is None or origin[0] != "cold":
+        cdef bytes stream
+        cdef sa_digest digest
+        cdef bint casts_shadow = origin[0] == "cold"
+        value = self.open_frame(frame)
+        if value is OTHER_WAY:
+            parts = self.codec.decode(frame)
+            if casts_shadow:
+                digest = self.shadows.digest_of_parts(parts)
+            value = loads(parts)
+        else:
+            stream = self.express.stream_of_last(frame)
+            casts_shadow = casts_shadow and stream is not None
+            if casts_shadow:
+                digest = self.shadows.digest(stream)
+        if not casts_shadow:
             return self.ledger.arrive(cell, origin, value, insist)
-        self.shadows.expect(<void *>cell, origin[1], self.shadows.digest(stream), cell.core.count + 1)
+        self.shadows.expect(<void *>cell, origin[1], digest, cell.core.count + 1)
         try:
             return self.ledger.arrive(cell, origin, value, insist)
         finally:
@@ -206,22 +229,54 @@ cdef class Passage:
         self.ledger.bury()
         return count
 
-    cdef bint rests(self, Departure departure, bytes stream) except *:
-        """Is the frame of this value still on disk, and the value not worth a place in RAM? Then it is COLD again.
+    cdef bint may_rest(self, Departure departure) noexcept:
+        """Would the value, if it is the same as its frame on disk, better be COLD again than compressed anew and WARM?
 
-        A value that was used again while it was HOT is compressed anew instead, to be WARM. So is one that was used often
-        of late, if the disk itself answers: while the system's cache does, a read costs less than compressing.
+        A value that was used again while it was HOT is worth RAM. So is one that was used often of late, if the disk itself
+        answers: while the system's cache does, a read costs less than compressing. But a large frame that is not much
+        smaller than its value saves less RAM than it costs to compress and, soon after, to write again.
         """
+        cdef const sa_shadow *shadow = self.shadows.find(<void *>departure.cell)
+        cdef unsigned accesses = departure.cell.core.count
+        if shadow is NULL:
+            return False
+        if shadow.frame_bytes >= LARGE_FRAME_BYTES and 2 * <long long>shadow.frame_bytes > departure.value_bytes:
+            return True
+        if accesses >= WARM_FROM_ACCESSES and self.cold_read_seconds > self.dear_read_seconds:
+            return False
+        return accesses <= shadow.accesses
+
+    cdef bint rests(self, Departure departure, bytes stream) except *:
+        """Is the frame of this value still on disk, and the value not worth a place in RAM? Then it is COLD again."""
+        if self.keeper is not None:
+            return self.rests_in_log(departure, stream)
+        return self.may_rest(departure) and self.adopted(departure, self.shadows.digest(stream))
+
+    def rests_whole(self, Departure departure not None, list parts not None):
+        """The same for the parts of a value that takes the general way; they are let go of if it rests."""
+        return self.may_rest(departure) and self.adopted(departure, self.shadows.digest_of_parts(parts), parts)
+
+    cdef bint adopted(self, Departure departure, sa_digest digest, list parts=None) except *:
         cdef sa_shadow shadow
-        if self.shadows.table.count == 0:
+        if not self.shadows.adopt(<void *>departure.cell, digest, &shadow):
             return False
-        if departure.cell.core.count >= WARM_FROM_ACCESSES and self.cold_read_seconds > self.dear_read_seconds:
-            return False
-        if not self.shadows.adopt(<void *>departure.cell, stream, departure.cell.core.count, &shadow):
-            return False
+        if parts is not None:
+            parts.clear()  # they export the value's memory: while they are there, it is not closed
         if not departure.to_cold(shadow.place, shadow.frame_bytes):
             self.shadows.drop(shadow.place, shadow.frame_bytes)
             self.ledger.bury()
+        return True
+
+    cdef bint rests_in_log(self, Departure departure, bytes stream) except *:
+        """Has the log this value? Then it is COLD at its committed place; if it was edited, the journal hears of it."""
+        cdef JournalEntry entry = self.keeper.known(departure.cell)
+        if entry is None or not self.keeper.has_latest(entry):
+            return False
+        if not entry.flat and not entry.is_sum(digest_stream(stream)):
+            self.keeper.edited[entry] = None
+            return False
+        if departure.to_cold(entry.place, entry.frame_bytes):
+            self.keeper.release_if_at_rest(departure.cell)
         return True
 
     # down ---------------------------------------------------------------------------------------------------------------
@@ -239,10 +294,9 @@ cdef class Passage:
             departure = depart(ledger, slack)
             if departure is None:
                 return False
-            if self.is_general:
-                return departure
             try:
-                stream = stream_of(departure.value, False)
+                # What the log gets must be readable in another process too.
+                stream = stream_of(departure.value, self.keeper is not None)
             except MemoryError:
                 stream = None  # the general way meets it again, and knows what to do
             if stream is None:

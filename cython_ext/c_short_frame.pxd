@@ -8,6 +8,7 @@ cdef extern from "short_frame.h":
         SA_FRAME_RAW
         SA_FRAME_ZSTD_DICTIONARY
         SA_SHORT_HEAD_BYTES_MAX
+        SA_SHORT_RAW_MAX
 
     ctypedef struct sa_short_frame:
         const uint8_t *payload

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectral_alloc._departure import Departure, ship
 from spectral_alloc._passage import Parcel
-from spectral_alloc.errors import CorruptFrameError
+from spectral_alloc.errors import ClosedError, CorruptFrameError
 from spectral_alloc.journal import Journal
 from spectral_alloc.log import Log
 from spectral_alloc.log_compaction import compact_segments, compaction_victims
@@ -41,18 +41,18 @@ class DurableTiers(Tiers):
     tiers.
     """
 
-    sample_share = 0.0  # a dictionary would have to be as durable as the frames that need it
     store: Log
     journal: Journal
 
     def __init__(self, ledger: "Ledger", settings: Settings, log: Log) -> None:
         super().__init__(ledger, settings, log)
-        self.take_general_way()
         self.returning: list[Cell] = []
 
     def serve(self, journal: Journal) -> None:
         """Take orders from a journal: from now on it decides which frames on disk are dead."""
         self.journal = journal
+        self.consult(journal)
+        journal.on_backlog = lambda: self.on_backlog()
         self._serve(journal.release)
 
     # down -----------------------------------------------------------------------------------------------------------
@@ -129,27 +129,18 @@ class DurableTiers(Tiers):
 
     # up -------------------------------------------------------------------------------------------------------------
 
-    def _dumps(self, value: Any, flags: int) -> tuple[Sequence[Any], Sequence[int]]:
+    def _dumps(self, value: Any, flags: int) -> tuple[list[Any], Sequence[int]]:
         return self.journal.form.dumps(value)
 
     def general_value(self, frame: bytes, cell: "Cell", origin: tuple[Any, ...]) -> Any:
-        """The value of a frame; what is on disk is known from now on, by its digest."""
+        """The value of a frame that is no graph stream; what is on disk is known from now on, by its digest."""
         parts = self.codec.decode(frame)
         value = self.journal.form.loads(parts)
-        if origin[0] == "cold" and origin[1] not in self.journal.parked:
-            self.journal.adopt(cell, origin, digest_of(parts))
+        self.journal.adopt(cell, origin, digest_of(parts))
         return value
 
-    def load(self, cell: "Cell", key: object, insist: bool = False) -> Any:
-        """As Tiers.load; an entry that stays on disk needs no memory of it."""
-        try:
-            return super().load(cell, key, insist)
-        finally:
-            self.journal.let_go(cell)
-
     def _warm_up(self, cell: "Cell", origin: tuple[Any, ...], frame: bytes) -> bool:
-        if origin[1] not in self.journal.parked:
-            self.journal.adopt(cell, origin, digest_of(self.codec.decode(frame)))
+        self.journal.adopt(cell, origin, digest_of(self.codec.decode(frame)))
         return super()._warm_up(cell, origin, frame)
 
     # in the background ------------------------------------------------------------------------------------------------
@@ -157,7 +148,7 @@ class DurableTiers(Tiers):
     @property
     def has_backlog(self) -> bool:
         """Is there work for the background writer?"""
-        return bool(self.returning) or (not self.store.is_readonly and self.wants_compaction)
+        return bool(self.returning) or self.codec.train_due or (not self.store.is_readonly and self.wants_compaction)
 
     @property
     def wants_compaction(self) -> bool:
@@ -175,6 +166,9 @@ class DurableTiers(Tiers):
                 sleep(PAUSE_SECONDS)  # the program's own reads come first
         if self.returning:
             self.on_backlog()
+        if self.codec.train_due:
+            self.codec.train()
+            self._charge_buffers()
         if not self.store.is_readonly and self.wants_compaction:
             self.compact(core)
 
@@ -188,6 +182,8 @@ class DurableTiers(Tiers):
         self.journal.commit_for_relief()
         try:
             self.compact_segments(core, set(compaction_victims(self.store)))
+        except ClosedError:
+            pass  # by another thread meanwhile: what was copied counts, what was not is where it was
         except OSError as error:
             self._note("compaction failed", error)
 

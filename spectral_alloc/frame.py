@@ -120,6 +120,11 @@ class FrameCodec:
         """The codec named at construction, or None."""
         return self._codec
 
+    @property
+    def dictionaries(self) -> FrameDictionaries:
+        """The trained dictionaries of this container."""
+        return self._dictionaries
+
     def encode(self, parts: "Sequence[Buffer]", itemsizes: Sequence[int]) -> bytes:
         """Return the frame of a value.
 

@@ -14,11 +14,11 @@ Threads: any method from any thread; arrays are worked on without the GIL. Which
 import math
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, SupportsIndex, overload
 
 import numpy
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from spectral_alloc._address import WORD_COUNT, as_word, as_words
 from spectral_alloc._generator import Generator
@@ -30,6 +30,7 @@ from spectral_alloc.hilbert import SIDE, hilbert_places
 from spectral_alloc.permutation import Permutation
 from spectral_alloc.progression import WORD_MASK, progression
 from spectral_alloc.space_key import VERSION, Seed, normal_seed, seed_key
+from spectral_alloc.space_touch import owners, space_array
 from spectral_alloc.value_kind import Values, value_kind
 
 __all__ = ["FastGMemContext", "GenerativeSpace"]
@@ -180,6 +181,46 @@ class GenerativeSpace(SpaceCore):
             axes.append(numpy.arange(begin, end, dtype=numpy.uint64))
         return self.gather(hilbert_places(axes[0][:, None], axes[1][None, :]))
 
+    def array(
+        self,
+        shape: SupportsIndex | Sequence[SupportsIndex],
+        dtype: DTypeLike | None = None,
+        start: SupportsIndex = 0,
+        *,
+        resident_limit: int | str | None = None,
+        spill_dir: str | os.PathLike[str] | None = None,
+        disk_limit: int | str | None = None,
+    ) -> NDArray[Any]:
+        """An ordinary numpy array of the values from start on, larger than memory if need be: pages come when touched.
+
+        Parameters: shape, dtype (that of this space), start (address of the first value), resident_limit (bytes, or
+        text such as "500 MB", that its pages may take in memory; None: a quarter of the process's limit), spill_dir,
+        disk_limit (for edited pages that leave memory). The array is written like any other; its edits are in the space
+        after ``flush``, and at the latest when the array goes. Edits of the space are seen in the array at once.
+        Errors: IndexError beyond 2**64 - 1, TypeError for another dtype, ValueError, MemoryError without addresses.
+        Cost: opens in microseconds; a random touch 5 to 10 us, in sequence under 1 ns a byte: ``gather`` is for speed.
+        Threads: any. docs/touch.md tells the limits.
+
+        >>> space = GenerativeSpace(seed=1337)
+        >>> array = space.array((2**17, 2**20))                        # a tebibyte
+        >>> bool(array[99, 7] == space[99 * 2**20 + 7]), array.nbytes == 2**40
+        (True, True)
+        """
+        limits = resident_limit, spill_dir, disk_limit
+        return space_array(self, self.generator, self.overlay, shape, dtype, start, *limits)
+
+    def flush(self) -> None:
+        """Make what was written to arrays of this space edits of it. Errors: as ``spectral_alloc.touch.flush``.
+
+        >>> space = GenerativeSpace(seed=1)
+        >>> array = space.array(100)
+        >>> array[7] = 0.5
+        >>> space.flush(); space[7]
+        0.5
+        """
+        for owner in owners(self.overlay):
+            owner.flush()
+
     # Writing many
 
     def _set_item(self, index: Any, values: Any) -> None:
@@ -292,7 +333,7 @@ class GenerativeSpace(SpaceCore):
 
     def clear_edits(self) -> None:
         """Take all edits away: every address holds its generated value again."""
-        if self.overlay.journal is None:
+        if self.overlay.journal is None and not owners(self.overlay):
             self.overlay.clear()
         else:
             self._remove(self.overlay.edits()[0])
@@ -347,11 +388,15 @@ class GenerativeSpace(SpaceCore):
             path, self.overlay, self.generator, durability=durability, interval_seconds=interval_seconds
         )
         self._closer = weakref.finalize(self, self._log.close_quietly)
+        for owner in owners(self.overlay):
+            owner.edits_came(*self.overlay.edits(), None)
+            owner.flush_at_end()
         return self
 
     def detach(self) -> None:
         """Make all edits durable and go on in memory only; nothing happens without a log. Errors: OSError."""
         if self._log is not None:
+            self.flush()
             self._log.close()
             self._closer.detach()
             self._log = None
@@ -363,8 +408,13 @@ class GenerativeSpace(SpaceCore):
         return self._log
 
     def sync(self) -> None:
-        """Return when all edits made before the call are durable. Errors: ValueError without a log, OSError."""
-        self._attached().sync()
+        """Return when all edits made before the call, in arrays too, are durable.
+
+        Errors: ValueError without a log, OSError.
+        """
+        log = self._attached()
+        self.flush()
+        log.sync()
 
     def compact(self) -> None:
         """Shorten the log to the present edits; edits and reads go on meanwhile. Errors: as ``sync``; then it stays."""

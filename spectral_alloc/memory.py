@@ -23,6 +23,7 @@ from spectral_alloc.governor import governor
 from spectral_alloc.heat import FREQUENCY_PER_DOUBLING
 from spectral_alloc.memory_stats import RESIDENCY_OF_BLOCK, MemoryStats, gather
 from spectral_alloc.memory_tiers import AUTO, COLD, HOT, STEP_BYTES, WARM, MemoryTiers
+from spectral_alloc.memory_touch import memory_array
 from spectral_alloc.residency import Residency
 from spectral_alloc.spectrum import Spectrum, zeros
 from spectral_alloc.stripes import ScrubReport, Stripes
@@ -98,7 +99,7 @@ class SpectralMemory(HeapCore):
     """
 
     # Without a dict, so that CPython calls its methods the short way.
-    __slots__ = ("_generated", "_reference", "_retuned", "_spectrum", "_tiers")
+    __slots__ = ("_generated", "_reference", "_retuned", "_spectrum", "_spill", "_tiers")
 
     def __init__(
         self,
@@ -119,6 +120,7 @@ class SpectralMemory(HeapCore):
             raise TypeError(f"seed must be an int, not {seed!r}")
         store = ColdStore(spill_dir, disk_bytes, file_system)
         self._spectrum = spectrum
+        self._spill = spill_dir, disk_bytes
         self._retuned = 0
         frames = Stripes(store, redundancy) if redundancy != 0 else store
         self._generated = GeneratedBlocks(self, seed)
@@ -174,10 +176,17 @@ class SpectralMemory(HeapCore):
     # using blocks -----------------------------------------------------------------------------------------------------
 
     def array(
-        self, address: int, dtype: DTypeLike = np.uint8, shape: "int | Sequence[int] | None" = None
+        self,
+        address: int | None = None,
+        dtype: DTypeLike = np.uint8,
+        shape: "int | Sequence[int] | None" = None,
+        *,
+        resident_limit: int | str | None = None,
     ) -> NDArray[Any]:
         """A numpy array on the bytes of a block, which stays in place, and cannot be freed, while the array lives.
 
+        Without an address: a new array of zeros of any size on no block, whose pages come when they are touched and
+        leave, packed, above resident_limit (None: a quarter of the memory limit); docs/touch.md.
         Parameters: dtype, shape (None: one dimension, as many items as fit).
         Errors: ValueError when the block is smaller than the array or the dtype holds objects; StaleAddressError or
         UnknownAddressError. Cost: a view and an array object; a block that is away comes back. Threads: any.
@@ -188,7 +197,17 @@ class SpectralMemory(HeapCore):
         ...     mem.array(address, "f8")[:] = 1.5
         ...     float(mem.array(address, "f8", (10, 10)).sum())
         150.0
+        >>> with SpectralMemory(memory_limit="64 MB") as mem:
+        ...     array = mem.array(None, "f8", 2**30)
+        ...     array[2**29] = 1.5
+        ...     float(array[2**29 - 1 : 2**29 + 2].sum())
+        1.5
         """
+        if address is None:
+            self._raise_closed()
+            if shape is None:
+                raise TypeError("an array without an address needs a shape")
+            return memory_array(self, shape, dtype, resident_limit, *self._spill)
         kind = np.dtype(dtype)
         if kind.hasobject:
             raise ValueError(f"a block holds bytes, not Python objects: dtype {kind} cannot lie in one")
