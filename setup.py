@@ -6,7 +6,7 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures", "_fork")]
+HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures", "_fork", "_lock")]
 TOUCH = [f"touch{part}.c" for part in ("", "_life", "_windows", "_userfault", "_signal")]
 GENERATOR = ["mixer.c", "variates.c", "generator.c"]
 
