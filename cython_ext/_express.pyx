@@ -20,6 +20,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from c_short_frame cimport *
+from spectral_alloc._formula cimport flat_formula_of
 from spectral_alloc._graph_stream cimport GRAPH_STREAM, value_of
 
 from spectral_alloc.frame_dictionary import zstd_decompressor
@@ -27,6 +28,8 @@ from spectral_alloc.frame_dictionary import zstd_decompressor
 cdef enum:
     ENCODE_FROM_BYTES = 64       # as frame.py: COMPRESS_FROM_BYTES
     ENCODE_BELOW_BYTES = 4096    # as frame.py: LARGE_FROM_BYTES
+    FORMULA_FROM_BYTES = 512     # as frame.py
+    FORMULA_SURE_BYTES = 64      # as frame.py
     DICTIONARIES_KEPT = 4        # whose decompressors are kept: each takes 100 KiB
 
 cdef double RAW_ABOVE_SHARE = 0.95  # as frame.py
@@ -50,18 +53,29 @@ cdef class Express:
     cpdef object encode(self, bytes stream):
         """The frame of a stream, or None if this is for the general way."""
         cdef Py_ssize_t length = PyBytes_GET_SIZE(stream)
-        cdef bytes payload
+        cdef bytes payload, formula = None
+        cdef bint is_raw
         if length < ENCODE_FROM_BYTES or length >= ENCODE_BELOW_BYTES:
             return None
         dictionary = self.dictionaries.current
         if dictionary is None:
             return None
+        if length >= FORMULA_FROM_BYTES:
+            try:
+                formula = flat_formula_of(stream)
+            except MemoryError:
+                return None
+        if formula is not None and PyBytes_GET_SIZE(formula) <= FORMULA_SURE_BYTES:
+            return self.framed(SA_FRAME_FORMULA, 0, length, formula)
         try:
             payload = self.payload_of(stream, dictionary)
         except Exception:
             return None
         self.dictionaries.observe(stream, PyBytes_GET_SIZE(payload))
-        if PyBytes_GET_SIZE(payload) > RAW_ABOVE_SHARE * length:
+        is_raw = PyBytes_GET_SIZE(payload) > RAW_ABOVE_SHARE * length
+        if formula is not None and PyBytes_GET_SIZE(formula) < (length if is_raw else PyBytes_GET_SIZE(payload)):
+            return self.framed(SA_FRAME_FORMULA, 0, length, formula)
+        if is_raw:
             return self.framed(SA_FRAME_RAW, 0, length, stream)
         return self.framed(SA_FRAME_ZSTD_DICTIONARY, dictionary.id, length, payload)
 
