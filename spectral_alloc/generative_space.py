@@ -22,6 +22,7 @@ import numpy
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from spectral_alloc._address import WORD_COUNT, as_word, as_words
+from spectral_alloc._formula import remember_key
 from spectral_alloc._generator import Generator
 from spectral_alloc._overlay import Overlay
 from spectral_alloc._space import SpaceCore
@@ -70,6 +71,7 @@ class GenerativeSpace(SpaceCore):
         self._kind = value_kind(values)
         self._log: EditLog | None = None
         self._set_up(Generator(seed_key(self._seed), self._kind.code, self._kind.low, self._kind.span))
+        remember_key(self.generator.key)
 
     @property
     def seed(self) -> int | str | bytes:
