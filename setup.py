@@ -6,7 +6,7 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures", "_fork")]
+HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures", "_fork", "_lock")]
 TOUCH = [f"touch{part}.c" for part in ("", "_life", "_windows", "_userfault", "_signal")]
 GENERATOR = ["mixer.c", "variates.c", "generator.c"]
 
@@ -41,6 +41,7 @@ EXTENSIONS = {
     "_iteration": [],
     "_address": [],
     "_generator": [*GENERATOR, "permutation.c", "sorted.c"],
+    "_formula": [f"formula_{part}.c" for part in ("grow", "series", "noise", "find", "shape", "fill")],
     "_edit_journal": ["edit_block.c", "edit_sort.c", "crc32c.c"],
     "_overlay": ["overlay.c", "overlay_bulk.c", "edit_block.c", "edit_sort.c", "crc32c.c"],
     "_space": ["variates.c"],

@@ -10,12 +10,12 @@
  *   cell     | meta 8 | state BYTES: the block's bytes | FRAME: raw size 8, frame |
  *            |        | otherwise a stub: raw size 8, unit or place or fill 8, length 8 |
  *   slab     | header | used bits | cell | cell | ... |    filled from the front: its last pages stay untouched
- *   table    | serial 32 | used 1 unit 19 cell 12 |        8 bytes for each block, open addressing, one an arena
+ *   table    | serial 32 | place 32 |      8 bytes for each block, open addressing, one an arena; a place counts words
  *
  * Invariants (sa_heap_check walks them; the numbers are those it reports):
  *   1. A serial is in its arena's table exactly if its block lives; serials are given out in order, so an address
  *      that was freed is not valid again before its arena has given out 2^32 others.
- *   2. A table entry names a used cell of a slab, no two the same one; used cells and entries are equally many.
+ *   2. A table entry names a used cell of a slab, no two the same one; the other used cells are kept (heap_arena.h).
  *   3. Zero index, channel and axis of an address equal those of its cell's meta.
  *   4. A slab is in its size class's list exactly if it has a free cell and is not being evacuated.
  *   5. A unit is used exactly if a slab or an extent of a live block covers it.
@@ -25,8 +25,8 @@
  * Threads: one lock an arena, never two at once, and none while user code runs; any function from any thread without
  * the GIL. Pinned bytes do not move and are read and written without the lock. An arena's struct, lists, table and
  * range are in pages of their own, so two arenas share no lock, no cache line and no page.
- * Cost: malloc, access and free are one table look-up (a line or two) and a few bit operations on one slab header; a
- * table that grows is copied, which is amortised over the blocks that made it grow.
+ * Cost: malloc, access and free are one table look-up (a line or two) and the line of the cell; a slab's header is
+ * looked at when no cell of the size is kept. A table that grows is copied, amortised over the blocks that made it grow.
  */
 #ifndef SA_HEAP_H
 #define SA_HEAP_H
@@ -73,9 +73,8 @@ typedef struct sa_arena sa_arena;
 
 typedef struct sa_heap {
     sa_arena *arenas[SA_CLASS_COUNT];
-    uint8_t steps[SA_CHANNEL_COUNT];    /* exponent of each channel's class */
-    uint8_t start;                      /* class of each channel's first block */
-    _Atomic uint32_t turns[SA_CHANNEL_COUNT];
+    uint8_t cycles[SA_CHANNEL_COUNT][SA_CLASS_COUNT]; /* the classes of each channel's blocks, one after the other */
+    _Atomic uint32_t turns[SA_CHANNEL_COUNT];         /* below SA_CLASS_COUNT */
     struct sa_heap *next;               /* in the register of heap_fork.c */
 } sa_heap;
 
@@ -104,7 +103,7 @@ typedef struct sa_arena_figures {
     uintptr_t header, range, range_bytes;
 } sa_arena_figures;
 
-_Static_assert(SA_UNIT_COUNT_MAX * (uint64_t)SA_CELL_COUNT_MAX == (uint64_t)1 << 31, "a location is 31 bits and a mark");
+_Static_assert(SA_UNIT_COUNT_MAX * (uint64_t)SA_UNIT_BYTES / 8 == (uint64_t)1 << 32, "a place is 32 bits");
 
 /* --- addresses ------------------------------------------------------------------------------------------------- */
 
@@ -121,7 +120,7 @@ static inline uint32_t sa_address_zero(uint64_t address) { return (uint32_t)(add
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
 
-/* Make twelve empty arenas; steps has SA_CHANNEL_COUNT exponents. 0, or -1 without memory. Ranges are reserved when an
+/* Make twelve empty arenas; steps has the exponent of each channel's class, start the class of its first block. 0, or -1 without memory. Ranges are reserved when an
  * arena is first used. */
 int sa_heap_new(sa_heap *heap, const uint8_t *steps, uint8_t start);
 void sa_heap_free_all(sa_heap *heap);

@@ -58,7 +58,7 @@ static void exchange(sa_arena *arena, sa_ref *old, sa_ref *fresh) {
     sa_meta_set_dirty(fresh->meta, 1);
     fresh->entry = old->entry;
     sa_state_add(arena, old, -1);
-    *old->entry = (*old->entry >> 32 << 32) | sa_location(fresh->slab->unit, fresh->index);
+    sa_table_move(arena, old->entry, fresh->meta);
     sa_storage_give(arena, old);
     sa_state_add(arena, fresh, 1);
 }
@@ -148,17 +148,18 @@ int sa_heap_victims(sa_heap *heap, unsigned class, unsigned mask, unsigned windo
     int count = 0;
     count_max = count_max < COUNT_MAX ? count_max : COUNT_MAX;
     sa_arena_lock(arena);
-    uint64_t entries = arena->table_groups * 8;
+    uint64_t entries = sa_entry_count(arena);
     for (uint64_t looked = 0; looked < entries && window > 0; looked++) {
         sa_ref ref;
         arena->hand = arena->hand + 1 < entries ? arena->hand + 1 : 0;
-        if (arena->table[arena->hand] == 0)
+        uint32_t *entry = sa_entry_at(arena, arena->hand);
+        if (*entry == 0)
             continue;
-        sa_ref_of_entry(arena, &arena->table[arena->hand], &ref);
+        sa_ref_of_entry(arena, entry, &ref);
         unsigned state = sa_meta_state(*ref.meta);
         if (!(mask >> state & 1) || sa_meta_pins(*ref.meta) > 0)
             continue;
-        if ((state == SA_BYTES || state == SA_FRAME) && ref.slab->cell_bytes <= STAYING_BYTES)
+        if ((state == SA_BYTES || state == SA_FRAME) && ref.cell_bytes <= STAYING_BYTES)
             continue;
         unsigned heat = sa_meta_heat(*ref.meta);
         window--;
