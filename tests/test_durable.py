@@ -362,3 +362,21 @@ def test_a_set_keeps_its_order_while_it_is_away(tmp_path: Path) -> None:
         assert subject.demote("s")
         assert subject.where("s") is not Residency.HOT
         assert list(subject["s"][0]) == order
+
+
+def test_an_edit_that_left_ram_finds_its_key(tmp_path: Path) -> None:
+    """A value that was read, edited and sent away before the sync is stored under its key, also after a failure."""
+    with ThermalDict.open(tmp_path / "d") as subject:
+        subject.update({f"k{number}": [number] for number in range(20)})
+    with ThermalDict.open(tmp_path / "d") as subject:
+        for number in range(20):
+            subject.promote(f"k{number}")
+            subject[f"k{number}"].append("edited")
+            assert subject.demote(f"k{number}")
+        subject["bad"] = object
+        subject["bad"] = lambda: None
+        with pytest.raises(TypeError, match="bad"):
+            subject.sync()
+        del subject["bad"]
+    with ThermalDict.open(tmp_path / "d") as subject:
+        assert subject == {f"k{number}": [number, "edited"] for number in range(20)}
