@@ -391,7 +391,7 @@ class FrameCodec:
             return payload
         if codec == FORMULA:
             if self._is_too_much(raw_bytes, len(payload)):
-                raise CorruptFrameError(f"{raw_bytes} bytes from a formula of {len(payload)} are believed only with trust")
+                raise CorruptFrameError(f"{raw_bytes} bytes from a formula of {len(payload)} need trust to be believed")
             return _formula.grow(payload, raw_bytes)
         data: bytes
         try:

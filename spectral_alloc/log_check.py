@@ -117,7 +117,7 @@ def repair(
 
 
 def check_frame(codec: FrameCodec, frame: bytes) -> None:
-    """Raise CorruptFrameError unless a frame is whole; what would take far more memory than the file is not unpacked."""
+    """Raise CorruptFrameError unless a frame is whole; what would take far more memory than the file is not grown."""
     for kind, _, _, raw_lengths, payload in parse(frame):
         if kind == FORMULA and sum(raw_lengths) > FORMULA_GROWTH_MAX * len(memoryview(payload)):
             return  # its checksum is right
