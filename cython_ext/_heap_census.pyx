@@ -61,12 +61,18 @@ def bands(HeapCore core not None):
     return [core.band_of_heat[code] for code in range(SA_HEAT_COUNT)]
 
 
-def addresses(HeapCore core not None, unsigned number, uint64_t position):
-    """(some addresses of a class, position to go on from; 0 at the end)."""
+def dirty_bytes(HeapCore core not None):
+    """Bytes of pages of each class that are free as a whole, and were not given back."""
+    cdef int number
+    return [sa_heap_dirty(&core.heap, number) for number in range(SA_CLASS_COUNT)]
+
+
+def addresses(HeapCore core not None, unsigned number, uint64_t position, unsigned mask):
+    """(some addresses of a class in states of the mask, position to go on from; 0 at the end)."""
     cdef uint64_t found[ADDRESSES_AT_ONCE]
     cdef int length
     with nogil:
-        length = sa_heap_addresses(&core.heap, number, &position, found, ADDRESSES_AT_ONCE)
+        length = sa_heap_addresses(&core.heap, number, mask, &position, found, ADDRESSES_AT_ONCE)
     return [found[at] for at in range(length)], position
 
 
