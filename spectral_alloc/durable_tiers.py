@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spectral_alloc._departure import Departure, ship
 from spectral_alloc._passage import Parcel
 from spectral_alloc.errors import ClosedError, CorruptFrameError
+from spectral_alloc.frame import FORMULA_GROWTH_MAX
 from spectral_alloc.journal import Journal
 from spectral_alloc.log import Log
 from spectral_alloc.log_compaction import compact_segments, compaction_victims
@@ -52,6 +53,7 @@ class DurableTiers(Tiers):
     def serve(self, journal: Journal) -> None:
         """Take orders from a journal: from now on it decides which frames on disk are dead."""
         self.journal = journal
+        self.codec.formula_growth_max = None if journal.form.is_trusted else FORMULA_GROWTH_MAX
         self.consult(journal)
         # Weakly: the collector does not look into the ledger, which the journal refers to.
         reference = weakref.ref(journal)
