@@ -42,6 +42,7 @@ EXTENSIONS = {
     "_iteration": [],
     "_address": [],
     "_generator": [*GENERATOR, "permutation.c", "sorted.c"],
+    "_formula": [f"formula_{part}.c" for part in ("grow", "series", "noise", "find", "shape", "fill")],
     "_edit_journal": ["edit_block.c", "edit_sort.c", "crc32c.c"],
     "_overlay": ["overlay.c", "overlay_bulk.c", "edit_block.c", "edit_sort.c", "crc32c.c"],
     "_space": ["variates.c"],

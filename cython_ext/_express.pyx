@@ -21,6 +21,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from c_short_frame cimport *
+from spectral_alloc._formula cimport flat_formula_of
 from spectral_alloc._graph_stream cimport GRAPH_STREAM, value_of
 from spectral_alloc._shadows cimport digest_of_memory
 
@@ -29,6 +30,8 @@ from spectral_alloc.frame_dictionary import zstd_decompressor
 cdef enum:
     ENCODE_FROM_BYTES = 64       # as frame.py: COMPRESS_FROM_BYTES
     ENCODE_BELOW_BYTES = 4096    # as frame.py: LARGE_FROM_BYTES
+    FORMULA_FROM_BYTES = 512     # as frame.py
+    FORMULA_SURE_BYTES = 64      # as frame.py
     DICTIONARIES_KEPT = 4        # whose decompressors are kept: each takes 100 KiB
     OBSERVE_EVERY = 8            # of the values that are encoded many at a time
     TOGETHER_FROM = 64           # streams: one call for all makes a context of its own, which takes 80 us
@@ -54,7 +57,7 @@ cdef class Express:
     cpdef object encode(self, bytes stream):
         """The frame of a stream, or None if this is for the general way."""
         cdef Py_ssize_t length = PyBytes_GET_SIZE(stream)
-        cdef bytes payload
+        cdef bytes payload, formula = None
         if self.stays_raw(length):
             return self.framed(SA_FRAME_RAW, 0, length, <const uint8_t *>PyBytes_AS_STRING(stream), length)
         if length >= ENCODE_BELOW_BYTES:
@@ -62,12 +65,23 @@ cdef class Express:
         dictionary = self.dictionaries.current
         if dictionary is None:
             return None
+        if length >= FORMULA_FROM_BYTES:
+            try:
+                formula = flat_formula_of(stream)
+            except MemoryError:
+                return None
+        if formula is not None and PyBytes_GET_SIZE(formula) <= FORMULA_SURE_BYTES:
+            return self.framed(
+                SA_FRAME_FORMULA, 0, length, <const uint8_t *>PyBytes_AS_STRING(formula), PyBytes_GET_SIZE(formula)
+            )
         try:
             payload = self.payload_of(stream, dictionary)
         except Exception:
             return None
         self.dictionaries.observe(stream, PyBytes_GET_SIZE(payload))
-        return self.chosen(stream, dictionary.id, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+        return self.chosen(
+            stream, dictionary.id, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), formula
+        )
 
     cdef list encode_many(self, list streams):
         """The same for many streams, which zstd gets in one call, so that others can run meanwhile."""
@@ -119,10 +133,17 @@ cdef class Express:
     cdef inline bint stays_raw(self, Py_ssize_t length) noexcept:
         return length < ENCODE_FROM_BYTES or (self.takes_all_raw and length <= SA_SHORT_RAW_MAX)
 
-    cdef object chosen(self, bytes stream, unsigned dictionary_id, const uint8_t *payload, Py_ssize_t stored):
-        """The frame of a payload, or of the stream itself where that gains too little."""
+    cdef object chosen(
+        self, bytes stream, unsigned dictionary_id, const uint8_t *payload, Py_ssize_t stored, bytes formula=None
+    ):
+        """The frame of a payload, or of a formula that is shorter, or of the stream itself where both gain too little."""
         cdef Py_ssize_t length = PyBytes_GET_SIZE(stream)
-        if stored > RAW_ABOVE_SHARE * length:
+        cdef bint is_raw = stored > RAW_ABOVE_SHARE * length
+        if formula is not None and PyBytes_GET_SIZE(formula) < (length if is_raw else stored):
+            return self.framed(
+                SA_FRAME_FORMULA, 0, length, <const uint8_t *>PyBytes_AS_STRING(formula), PyBytes_GET_SIZE(formula)
+            )
+        if is_raw:
             return self.framed(SA_FRAME_RAW, 0, length, <const uint8_t *>PyBytes_AS_STRING(stream), length)
         return self.framed(SA_FRAME_ZSTD_DICTIONARY, dictionary_id, length, payload, stored)
 

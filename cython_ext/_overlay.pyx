@@ -11,6 +11,7 @@ Invariants:
   3. `lock` is held for one page of edits at a time; lists and rebuilds hold only `writing`, which readers never take.
   4. A watcher is a reader as long as it lives, and hears of all edits after they were made. It may show pages of memory
      that are filled by reading the edits, so nobody who holds a lock for writing reads memory of a caller: it is copied.
+  5. With watchers, an edit and its telling happen under `telling`.
 
 Threads: any method from any. Forks: before one, all overlays with bulk calls are halted, so a child has whole tables; there
 the locks are new and no bulk call is under way. A halted overlay can be read, since a thread may be about to with the GIL.
@@ -26,6 +27,7 @@ from c_overlay cimport *
 from spectral_alloc._edit_journal cimport Journal
 
 import os
+import threading
 import weakref
 
 import numpy
@@ -52,6 +54,7 @@ cdef class Overlay:
 
     def __cinit__(self, secret=None):
         self.watchers = ()
+        self.telling = threading.RLock()
         if sa_overlay_init(&self.core, int.from_bytes(os.urandom(8), "little") if secret is None else secret) != 0:
             raise MemoryError("no memory for a table of edits")
         live.add(self)
@@ -101,6 +104,15 @@ cdef class Overlay:
         return 0
 
     cdef int put_many(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count) except -1:
+        if self.watcher_count == 0:
+            return self.put_all(addresses, raws, removed, count, ())
+        # Strong references: what dies between the edit and its telling might carry the old value back.
+        listening = [watcher for reference in self.watchers if (watcher := reference()) is not None]
+        with self.telling:
+            return self.put_all(addresses, raws, removed, count, listening)
+
+    cdef int put_all(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count,
+                     object listening) except -1:
         cdef size_t done = 0
         cdef Py_ssize_t some
         cdef const uint8_t *flags = removed
@@ -109,8 +121,8 @@ cdef class Overlay:
             self.reserve(self.new_among(addresses, count))  # once, and not anew for each piece
         while done < count:
             some = self.put_some(addresses + done, raws + done, flags, count - done)
-            if self.watchers and some:
-                self.tell(addresses + done, raws + done, flags, some)
+            if listening and some:
+                tell(listening, addresses + done, raws + done, flags, some)
             done += some
             if flags != NULL:
                 flags += some
@@ -136,17 +148,6 @@ cdef class Overlay:
         self.readers -= 1
         if self.watcher_count == 0:
             self.watchers = ()
-
-    cdef int tell(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, Py_ssize_t count) except -1:
-        """Let the watchers know of edits."""
-        places, values, flags = copied(addresses, count), copied(raws, count), None
-        if removed != NULL:
-            flags = numpy.array(<const uint8_t[:count]>removed)
-        for reference in self.watchers:
-            watcher = reference()
-            if watcher is not None:
-                watcher.edits_came(places, values, flags)
-        return 0
 
     cdef Py_ssize_t put_some(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count) except -1:
         """Make the first edits, as many as the journal has room for and a piece has; 0 if there is no room."""
@@ -334,6 +335,7 @@ cdef class Overlay:
         if in_child:
             sa_overlay_renew_locks(&self.core)
             self.readers, self.writers = self.watcher_count, 0
+            self.telling = threading.RLock()
             if self.journal is not None:
                 self.journal.refuse("the log of this space belongs to the parent process; detach() it to edit in memory")
         elif self.halted:
@@ -360,6 +362,17 @@ cdef int replay_blocks(sa_overlay *overlay, const uint8_t *data, size_t length, 
         sa_overlay_scatter(overlay, addresses, raws, removed if has_removals else NULL, count)
         done[0] += size
         edits[0] += count
+    return 0
+
+
+cdef int tell(object listening, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed,
+              Py_ssize_t count) except -1:
+    """Let watchers know of edits."""
+    places, values, flags = copied(addresses, count), copied(raws, count), None
+    if removed != NULL:
+        flags = numpy.array(<const uint8_t[:count]>removed)
+    for watcher in listening:
+        watcher.edits_came(places, values, flags)
     return 0
 
 

@@ -205,13 +205,11 @@ cdef class Region:
         pthread_mutex_unlock(&sa_touch.lock)
         return result
 
-    cdef bint end(self, uint64_t window, uint64_t mask, bint is_done) noexcept nogil:
-        """The copies have arrived, or not; whether the source changed what was being carried."""
+    cdef void end(self, uint64_t window, uint64_t mask, bint is_done) noexcept nogil:
+        """The copies have arrived, or not."""
         pthread_mutex_lock(&sa_touch.lock)
         sa_region_carry_end(self.core, window, mask, is_done)
-        cdef bint is_refreshed = self.core.is_refreshed
         pthread_mutex_unlock(&sa_touch.lock)
-        return is_refreshed
 
     cdef int refresh(self, const uint64_t *offsets, const uint64_t *raws, uint32_t value_bytes, size_t count) noexcept nogil:
         """The source has new values at these offsets; -1 if a page cannot be read."""

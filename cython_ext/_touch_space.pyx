@@ -7,7 +7,9 @@ Nouns: *region*, *window*, *carried* as in core/touch.h; *overlay*, *edit*, *raw
 Invariants:
   1. While a region is open its overlay counts one reader more, so that every writer takes the overlay's locks.
   2. A page counts as edited until its edits are in the overlay: an error or an interrupt on the way loses none.
-  3. What a flush writes is not told to the region that it comes from, or it would undo newer edits there.
+  3. Between a write to the space and its showing here no flush begins (Overlay.telling): it would take the old value that
+     is here for an edit.
+  4. What a flush writes is not told to the region that it comes from, or it would undo newer edits there.
 
 Threads: any; one flush of a region at a time (spectral_alloc/space_touch.py sees to it).
 Cost: a flush takes 0.3 us an edited page and what the overlay takes for each edit.
@@ -86,14 +88,14 @@ cdef class SpaceRegion(Region):
 
     def flush_window(self, uint64_t window, /):
         """Carry what was edited in a window to the space. Errors: those of Overlay.write; then it counts as edited still."""
-        buffers = Carrier(self.generator.core.value_bytes)
-        while not self.carry(buffers, window):
-            pass
+        cdef Carrier buffers = Carrier(self.generator.core.value_bytes)
+        with self.overlay.telling:
+            self.carry(buffers, window)
 
-    cdef bint carry(self, Carrier buffers, uint64_t window) except -1:
-        """One attempt; False if the space was written meanwhile where the array was edited, so that it shows old values."""
+    cdef int carry(self, Carrier buffers, uint64_t window) except -1:
+        """The same. Nobody else writes the space meanwhile: a new value there would be taken for an old one of the array."""
         cdef uint64_t mask = 0
-        cdef bint is_done = False, is_refreshed = False
+        cdef bint is_done = False
         cdef int failed
         with nogil:
             failed = self.begin(window, buffers.bytes_view(), &mask)
@@ -111,8 +113,8 @@ cdef class SpaceRegion(Region):
             is_done = True
         finally:
             with nogil:
-                is_refreshed = self.end(window, mask, is_done)
-        return not is_refreshed
+                self.end(window, mask, is_done)
+        return 0
 
     cdef void diff(self, Carrier buffers, uint64_t window, uint64_t mask) noexcept nogil:
         """Find what differs in the pages of a mask."""

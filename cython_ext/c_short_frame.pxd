@@ -7,6 +7,7 @@ cdef extern from "short_frame.h":
     enum:
         SA_FRAME_RAW
         SA_FRAME_ZSTD_DICTIONARY
+        SA_FRAME_FORMULA
         SA_SHORT_HEAD_BYTES_MAX
         SA_SHORT_RAW_MAX
 

@@ -60,7 +60,6 @@ cdef extern from "touch.h" nogil:
         uint64_t page_count
         uint64_t pages
         uint64_t pages_max
-        int is_refreshed
         sa_page_store store
         sa_touch_figures figures
 

@@ -18,12 +18,13 @@ cdef class Express:
     cpdef object encode(self, bytes stream)
     cdef list encode_many(self, list streams)
     cdef bint stays_raw(self, Py_ssize_t length) noexcept
-    cdef object chosen(self, bytes stream, unsigned dictionary_id, const uint8_t *payload, Py_ssize_t stored)
+    cdef object chosen(
+        self, bytes stream, unsigned dictionary_id, const uint8_t *payload, Py_ssize_t stored, bytes formula=*
+    )
     cdef tuple borrowed(self, object dictionary)
     cdef object compressed(self, list streams, object dictionary)
     cpdef object value(self, object frame)
     cdef object framed(self, unsigned codec, unsigned dictionary_id, Py_ssize_t raw, const uint8_t *payload, Py_ssize_t stored)
     cdef object made_of(self, const uint8_t *stream, Py_ssize_t length)
-    cdef object payload_of(self, bytes stream, object dictionary)
     cdef object unpacked(self, object payload, unsigned dictionary_id)
     cdef bytes stream_of_last(self, object frame)

@@ -15,6 +15,7 @@ live: WeakSet[Overlay]
 class Overlay:
     journal: Journal | None
     watchers: tuple[ReferenceType[Any], ...]
+    telling: Any  # a threading.RLock
     def __init__(self, secret: int | None = None) -> None: ...
     def __len__(self) -> int: ...
     @property

@@ -17,5 +17,5 @@ cdef class Region:
     cdef int charge(self) noexcept
     cdef void shut(self) noexcept
     cdef int begin(self, uint64_t window, uint8_t *bytes, uint64_t *mask) noexcept nogil
-    cdef bint end(self, uint64_t window, uint64_t mask, bint is_done) noexcept nogil
+    cdef void end(self, uint64_t window, uint64_t mask, bint is_done) noexcept nogil
     cdef int refresh(self, const uint64_t *offsets, const uint64_t *raws, uint32_t value_bytes, size_t count) noexcept nogil

@@ -172,7 +172,7 @@ def attach(made: "ThermalDict[Any, Any]", settings: Settings, durable: DurableSe
         journal.logged = load_dictionaries(tiers.codec, found)
         tiers.serve(journal)
         reference = made._reference
-        tiers.on_backlog = lambda: governor.writer.submit(reference)
+        tiers.on_backlog = journal.on_backlog = lambda: governor.writer.submit(reference)
         tiers.on_pulse = governor.put_down_slack
         restore(made, found.index)
         made._adopt_tiers(tiers)

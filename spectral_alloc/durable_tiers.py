@@ -7,6 +7,7 @@ Before a relief what is dirty is committed, so parking is left for values that w
 inside a transaction. Frames of clean entries that are WARM (prefetch brought them) go back to their places.
 """
 
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from time import sleep
@@ -52,8 +53,15 @@ class DurableTiers(Tiers):
         """Take orders from a journal: from now on it decides which frames on disk are dead."""
         self.journal = journal
         self.consult(journal)
-        journal.on_backlog = lambda: self.on_backlog()
-        self._serve(journal.release)
+        # Weakly: the collector does not look into the ledger, which the journal refers to.
+        reference = weakref.ref(journal)
+
+        def release(place: int, frame_bytes: int) -> None:
+            living = reference()
+            if living is not None:
+                living.release(place, frame_bytes)
+
+        self._serve(release)
 
     # down -----------------------------------------------------------------------------------------------------------
 
@@ -61,6 +69,10 @@ class DurableTiers(Tiers):
         """Let values leave until the ledger is within its limit, or nothing can leave any more."""
         self.journal.commit_for_relief()
         super().relieve()
+
+    def _charge_buffers(self) -> None:
+        """What the journal remembers is charged in place of shadows, which a durable dict has no need of."""
+        self.ledger.charge_buffers(self.codec.resident_bytes + self.journal.resident_bytes)
 
     def _send_down(self, departure: Departure, parcel: Parcel) -> None:
         """A clean value leaves for its committed place; any other as in an ephemeral dict."""
@@ -185,7 +197,7 @@ class DurableTiers(Tiers):
         except ClosedError:
             pass  # by another thread meanwhile: what was copied counts, what was not is where it was
         except OSError as error:
-            self._note("compaction failed", error)
+            self._note("compaction failed", error, "Nothing is lost, and the files stay as large as they are")
 
     def compact_segments(self, core: "DictCore[Any, Any]", victims: set[int]) -> None:
         """Move what is live out of these segments."""

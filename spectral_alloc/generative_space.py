@@ -11,6 +11,7 @@ Invariants:
 Threads: any method from any thread; arrays are worked on without the GIL. Which locks: cython_ext/_overlay.pyx.
 """
 
+import contextlib
 import math
 import os
 import weakref
@@ -21,10 +22,12 @@ import numpy
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from spectral_alloc._address import WORD_COUNT, as_word, as_words
+from spectral_alloc._formula import remember_key
 from spectral_alloc._generator import Generator
 from spectral_alloc._overlay import Overlay
 from spectral_alloc._space import SpaceCore
 from spectral_alloc.edit_log import EditLog, LogReport, save_snapshot
+from spectral_alloc.errors import LockedError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM
 from spectral_alloc.hilbert import SIDE, hilbert_places
 from spectral_alloc.permutation import Permutation
@@ -68,6 +71,7 @@ class GenerativeSpace(SpaceCore):
         self._kind = value_kind(values)
         self._log: EditLog | None = None
         self._set_up(Generator(seed_key(self._seed), self._kind.code, self._kind.low, self._kind.span))
+        remember_key(self.generator.key)
 
     @property
     def seed(self) -> int | str | bytes:
@@ -207,7 +211,7 @@ class GenerativeSpace(SpaceCore):
         (True, True)
         """
         limits = resident_limit, spill_dir, disk_limit
-        return space_array(self, self.generator, self.overlay, shape, dtype, start, *limits)
+        return space_array(self, self.dtype, shape, dtype, start, *limits)
 
     def flush(self) -> None:
         """Make what was written to arrays of this space edits of it. Errors: as ``spectral_alloc.touch.flush``.
@@ -389,14 +393,16 @@ class GenerativeSpace(SpaceCore):
         )
         self._closer = weakref.finalize(self, self._log.close_quietly)
         for owner in owners(self.overlay):
-            owner.edits_came(*self.overlay.edits(), None)
+            with self.overlay.telling:
+                owner.edits_came(*self.overlay.edits(), None)
             owner.flush_at_end()
         return self
 
     def detach(self) -> None:
         """Make all edits durable and go on in memory only; nothing happens without a log. Errors: OSError."""
         if self._log is not None:
-            self.flush()
+            with contextlib.suppress(LockedError):  # a forked child's log takes nothing: the edits stay in the arrays
+                self.flush()
             self._log.close()
             self._closer.detach()
             self._log = None

@@ -17,6 +17,7 @@ the live values that may have been edited in place.
 import errno
 import os
 import pickle
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DURABILITY", "Journal"]
 
+ENTRY_BYTES = 80 + 32  # a JournalEntry, and the number that `entries` knows it by
 TRAIN_FOR_ENTRIES = 2048  # still to be written, for which a commit waits until a dictionary is trained
 DURABILITY = ("none", "interval", "always")
 ABSENT: Any = object()
@@ -273,6 +275,12 @@ class Journal(JournalCore):
         """Frames were written without a commit."""
         for place, frame in zip(places, frames, strict=True):
             self.parked[place] = len(frame)
+
+    @property
+    def resident_bytes(self) -> int:
+        """RAM of what is remembered of entries in RAM."""
+        tables = sys.getsizeof(self.entries) + sys.getsizeof(self.dirty) + sys.getsizeof(self.parked)
+        return tables + len(self.entries) * ENTRY_BYTES
 
     def resolve_keys(self, entries: list[JournalEntry]) -> None:
         """Give entries that were only read their keys. Cost: a walk over the dict, if there are any."""

@@ -11,6 +11,7 @@ Threads: any; one flush of an array at a time. Cost: docs/touch.md.
 
 import math
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
@@ -19,8 +20,8 @@ import numpy
 from numpy.typing import DTypeLike, NDArray
 
 from spectral_alloc._address import WORD_COUNT, as_word
-from spectral_alloc._generator import Generator
 from spectral_alloc._overlay import Overlay
+from spectral_alloc._space import SpaceCore
 from spectral_alloc._touch_space import SpaceRegion
 from spectral_alloc.touch import (
     EAGER,
@@ -42,6 +43,8 @@ EDITS_PER_BLOCK = 65536
 class TouchedSpace(Touched, SpaceRegion):
     """The pages of an array on a space."""
 
+    space: SpaceCore  #: kept, since its log ends with it
+
     def _flush(self) -> None:
         for window in self.edited_windows().tolist():
             self.flush_window(window)
@@ -50,14 +53,17 @@ class TouchedSpace(Touched, SpaceRegion):
 class EagerSpace(EagerlyTouched):
     """An array on a space where touching cannot be noticed: filled at once, compared when it is flushed."""
 
-    def __init__(self, nbytes: int, overlay: Overlay, dtype: "numpy.dtype[Any]", start: int, fill: Any) -> None:
-        self._overlay, self._start, self._fill = overlay, start, fill
+    def __init__(self, nbytes: int, space: SpaceCore, dtype: "numpy.dtype[Any]", start: int) -> None:
+        self._overlay, self._start, self._fill = space.overlay, start, space._fill
+        generated = SpaceCore()
+        generated._set_up(space.generator)
+        self._generate = generated._fill
         self._values = numpy.ndarray(nbytes // dtype.itemsize, dtype, buffer=self.data)
         self._raws = self._values.view(numpy.dtype(f"u{dtype.itemsize}"))
         self._flusher: int | None = None
         self._flushing = threading.RLock()
-        overlay.watch(self)
-        fill(self._values, start)
+        self._overlay.watch(self)
+        self._fill(self._values, start, 1)
         self.flush_at_end()
 
     def flush(self) -> None:
@@ -65,17 +71,22 @@ class EagerSpace(EagerlyTouched):
         with self._flushing:
             for first in range(0, len(self._values), EDITS_PER_BLOCK):
                 block = slice(first, first + EDITS_PER_BLOCK)
-                expected = numpy.empty_like(self._values[block])
-                self._fill(expected, self._start + first)
-                differing = numpy.flatnonzero(self._raws[block] != expected.view(self._raws.dtype))
-                if len(differing):
-                    self._carry(differing + first)
+                with self._overlay.telling:
+                    self._carry(first, self._raws[block])
 
-    def _carry(self, items: NDArray[Any]) -> None:
+    def _carry(self, first: int, raws: NDArray[Any]) -> None:
+        start = self._start + first
+        expected, generated = numpy.empty_like(raws), numpy.empty_like(raws)
+        self._fill(expected, start, 1)
+        differing = numpy.flatnonzero(raws != expected)
+        if len(differing) == 0:
+            return
+        self._generate(generated, start, 1)
+        removed = (raws == generated)[differing].astype(numpy.uint8)
         self._flusher = threading.get_ident()
         try:
-            addresses = items.astype(numpy.uint64) + numpy.uint64(self._start)
-            self._overlay.write(addresses, self._raws[items].astype(numpy.uint64))
+            addresses = differing.astype(numpy.uint64) + numpy.uint64(start)
+            self._overlay.write(addresses, raws[differing].astype(numpy.uint64), removed)
         finally:
             self._flusher = None
 
@@ -89,12 +100,12 @@ class EagerSpace(EagerlyTouched):
             self._raws[places[inside]] = raws[inside]
             return
         for place in places[inside].tolist():
-            self._fill(self._values[place : place + 1], self._start + place)
+            self._fill(self._values[place : place + 1], self._start + place, 1)
 
     def __del__(self) -> None:
         if hasattr(self, "_flushing"):
             try:
-                if self._process_id == os.getpid():
+                if self._process_id == os.getpid() and not sys.is_finalizing():
                     self.flush()
             finally:
                 self._overlay.unwatch()
@@ -112,9 +123,8 @@ def shape_of(shape: SupportsIndex | Sequence[SupportsIndex]) -> tuple[int, ...]:
 
 
 def space_array(
-    space: Any,
-    generator: Generator,
-    overlay: Overlay,
+    space: SpaceCore,
+    kind: "numpy.dtype[Any]",
     shape: SupportsIndex | Sequence[SupportsIndex],
     dtype: DTypeLike | None,
     start: SupportsIndex,
@@ -123,7 +133,7 @@ def space_array(
     disk_limit: int | str | None,
 ) -> NDArray[Any]:
     """An array on the values of a space; see GenerativeSpace.array, which says all."""
-    kind, first, lengths = space.dtype, as_word(start, "start"), shape_of(shape)
+    first, lengths = as_word(start, "start"), shape_of(shape)
     if dtype is not None and numpy.dtype(dtype) != kind:
         got = numpy.dtype(dtype)
         raise TypeError(f"the values of this space are {kind}, not {got}: make a space with other values=")
@@ -131,15 +141,19 @@ def space_array(
     if first + count > WORD_COUNT:
         raise IndexError(f"an array of {count} values from {first} goes beyond 2**64 - 1")
     nbytes = max(count, 1) * kind.itemsize
+    if nbytes > BYTES_MAX:
+        raise MemoryError(f"no addresses for an array of {nbytes} bytes")
+    directory = directory_for(spill_dir)
     budget = budget_of(resident_limit)
     limit = limit_of(resident_limit, nbytes, budget)
     disk = BYTES_MAX if disk_limit is None else parse_bytes(disk_limit, "disk_limit")
     made: Any
     if way() == EAGER:
         warn_of_eager(nbytes, limit)
-        made = EagerSpace(nbytes, overlay, kind, first, space.fill)
+        made = EagerSpace(nbytes, space, kind, first)
     else:
-        made = TouchedSpace(generator, overlay, first, max(count, 1), limit, directory_for(spill_dir), disk)
+        made = TouchedSpace(space.generator, space.overlay, first, max(count, 1), limit, directory, disk)
+        made.space = space
         made._settle_in(budget, limit)
     array: NDArray[Any] = numpy.ndarray(lengths, kind, buffer=made)
     return array

@@ -294,11 +294,11 @@ class Tiers(Passage):
         finally:
             self._writing.discard(thread)
 
-    def _note(self, event: str, error: BaseException) -> None:
-        """Count an event, and warn about the first of its kind."""
+    def _note(self, event: str, error: BaseException, outcome: str = "The value stays in memory") -> None:
+        """Count an event, and warn about the first of its kind, saying what came of it."""
         self.events[event] += 1
         if self.events[event] == 1:
-            message = f"{event}: {error}. The value stays in memory; stats().events counts how often this happens."
+            message = f"{event}: {error}. {outcome}; stats().events counts how often this happens."
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     # up -------------------------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class Touched(_Base):
     def _settle_in(self, budget: Budget, wanted_bytes: int) -> None:
         """Begin: pages are charged to a budget, and what is too much there must leave elsewhere."""
         self._wanted_bytes = wanted_bytes
-        self._failures = 0
+        self._has_warned = False
         self._flushing = threading.RLock()
         self._process_id = os.getpid()
         self.rebudget(budget)
@@ -153,14 +153,14 @@ class Touched(_Base):
         room = -self.excess_bytes()
         if room > 0 and self.limit_bytes < self._wanted_bytes:
             self.set_limit(min(self._wanted_bytes, self.limit_bytes + room))
-        failures = self.figures()["failures"]
-        if failures > self._failures:
-            self._failures = failures
+        if self.failure and not self._has_warned:
+            self._has_warned = True
             reason = f"edited pages stay in memory, since the disk refuses them: {os.strerror(self.failure)}"
             warnings.warn(reason, RuntimeWarning, stacklevel=4)
 
     def __del__(self) -> None:
-        if hasattr(self, "_flushing"):
+        # At the end of the program _flush_last has been here, and numpy may be gone.
+        if hasattr(self, "_flushing") and not sys.is_finalizing():
             try:
                 self._flush()
             except LockedError:

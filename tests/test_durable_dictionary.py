@@ -239,7 +239,7 @@ def test_a_full_disk_loses_no_dictionary(monkeypatch: pytest.MonkeyPatch) -> Non
     for operation in range(1, 12):
         path = f"{PATH}{operation}"
         with ThermalDict.open(path, file_system=disk) as subject:
-            subject._tiers.on_backlog = lambda: None  # the next commit trains, not the background
+            subject._journal.on_backlog = lambda: None  # type: ignore[union-attr]  # the next commit trains, not the background
             subject.update(records(0, 40))
             subject._journal.commit()  # type: ignore[union-attr]  # it is durable
             subject.update(records(40, 20))

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "crc32c.h"
@@ -121,9 +122,14 @@ uint64_t sa_page_store_disk_bytes(const sa_page_store *store) {
 static int open_active_slow(sa_page_store *store) {
     for (uint32_t i = 1; i < SA_STORE_SEGMENTS_MAX; i++) {
         if (store->segments[i].fd >= 0) continue;
+        struct stat status;
         int fd = create_file(store->directory);
         if (fd < 0) return -1;
-        store->segments[i] = (sa_segment){fd, 0, 0};
+        if (fstat(fd, &status) != 0) {
+            close(fd);
+            return -1;
+        }
+        store->segments[i] = (sa_segment){.fd = fd, .device = status.st_dev, .inode = status.st_ino};
         store->active = i;
         return 0;
     }
@@ -158,21 +164,29 @@ static int take_place(sa_page_store *store, uint32_t sectors, uint64_t *place) {
     return 0;
 }
 
+/* Whether the descriptor is still our file; else 0 and errno. */
+static int is_ours(const sa_segment *segment) {
+    struct stat status;
+    if (fstat(segment->fd, &status) != 0) return 0;
+    errno = EBADF;
+    return status.st_dev == segment->device && status.st_ino == segment->inode;
+}
+
 static void give_place_back(sa_page_store *store, uint64_t place, uint32_t sectors) {
     uint32_t number = (uint32_t)(place >> SECTOR_BITS);
     if (number == 0 || number == store->active) spare(&store->spares[number != 0][sectors - 1], place & SECTOR_MASK);
 }
 
 static void close_segment(sa_segment *segment) {
-    close(segment->fd);
-    *segment = (sa_segment){-1, 0, 0};
+    if (is_ours(segment)) close(segment->fd);
+    *segment = (sa_segment){.fd = -1};
 }
 
 /* Nothing is left in a segment that is written: all of it can be used again, and none of the disk need be kept. */
 static void start_anew(sa_page_store *store, uint32_t number) {
     sa_segment *segment = &store->segments[number];
     for (int i = 0; i < SA_STORE_SIZES; i++) store->spares[number != 0][i].count = 0;
-    if (number == 0 || ftruncate(segment->fd, 0) == 0) segment->end_sectors = 0;
+    if (number == 0 || (is_ours(segment) && ftruncate(segment->fd, 0) == 0)) segment->end_sectors = 0;
 }
 
 /* A page is no longer at its place. */
@@ -192,6 +206,7 @@ static int write_at(sa_page_store *store, uint64_t place, const uint8_t *bytes, 
         memcpy(store->warm + offset, bytes, length);
         return 0;
     }
+    if (!is_ours(&store->segments[number])) return -1;
     while (done < length) {
         ssize_t some = pwrite(store->segments[number].fd, bytes + done, length - done, (off_t)(offset + done));
         if (some < 0 && errno == EINTR) continue;
@@ -208,6 +223,7 @@ static int read_at(const sa_page_store *store, uint64_t place, uint8_t *bytes, u
         memcpy(bytes, store->warm + offset, length);
         return 0;
     }
+    if (!is_ours(&store->segments[number])) return -1;
     while (done < length) {
         ssize_t some = pread(store->segments[number].fd, bytes + done, length - done, (off_t)(offset + done));
         if (some < 0 && errno == EINTR) continue;
@@ -293,7 +309,7 @@ void sa_page_store_close(sa_page_store *store) {
         }
     }
     for (int i = 1; i < SA_STORE_SEGMENTS_MAX; i++) {
-        if (store->segments[i].fd >= 0) close(store->segments[i].fd);
+        if (store->segments[i].fd >= 0) close_segment(&store->segments[i]);
     }
     memset(store, 0, sizeof *store);
 }

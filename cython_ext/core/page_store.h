@@ -11,7 +11,8 @@
  *   1. count is the number of entries in use, at most 5 of 8; between the home of a page and its entry none is empty.
  *   2. live_sectors of a segment is the sum over the entries that lie in it; no two of them share a sector.
  *   3. What lies in a sealed segment is never written again; one without live sectors is closed.
- *   4. sa_page_store_put keeps the old bytes of a page until the new ones are safe: if it fails nothing has changed.
+ *   4. Nothing is read from or written to a descriptor that is no longer the file it was.
+ *   5. sa_page_store_put keeps the old bytes of a page until the new ones are safe: if it fails nothing has changed.
  *
  * Threads: none of its own; the caller holds a lock. Memory is mapped, never allocated by malloc: the caller may be a signal
  * handler, or serve a thread that is inside malloc.
@@ -46,6 +47,7 @@ typedef struct sa_spares {
 
 typedef struct sa_segment {
     int fd; /* -1: not in use; the warm arena has none */
+    uint64_t device, inode; /* of the file: a program that closes what it has not opened gives our number to another */
     uint64_t end_sectors, live_sectors;
 } sa_segment;
 

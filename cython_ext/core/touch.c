@@ -341,7 +341,6 @@ int sa_region_carry_begin(sa_region *region, uint64_t window, uint8_t *bytes, ui
     }
     record->carried = *mask;
     region->pinned = window + 1;
-    region->is_refreshed = 0;
     return 0;
 }
 
@@ -371,13 +370,10 @@ sa_touch_result sa_region_refresh(sa_region *region, uint64_t offset, const uint
         return SA_TOUCH_DONE;
     }
     if (!is_here) {
-        uint64_t carried = record == NULL ? 0 : record->carried & bit_of(page);
         sa_touch_result result = fill_pages(region, page, 1, 1);
         if (result != SA_TOUCH_DONE) return result;
-        region->is_refreshed |= carried != 0;
         record = sa_window_find(region, page / SA_WINDOW_PAGES);
     }
-    region->is_refreshed |= (record->carried & bit_of(page)) != 0;
     record->carried &= ~bit_of(page);
     sa_touch.ops->unprotect(region, page, 1);
     set_state(region, record, record->resident, record->dirty | bit_of(page));

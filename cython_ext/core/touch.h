@@ -94,7 +94,6 @@ typedef struct sa_region {
     uint64_t pinned; /* window + 1 that is being carried, else 0; it is not evicted */
     uint64_t write_next;
     uint32_t write_width;
-    int is_refreshed; /* a carried page was written by sa_region_refresh since sa_region_carry_begin */
     sa_stream streams[SA_STREAMS];
     sa_page_store store;
     sa_touch_figures figures;

@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -21,17 +22,21 @@
 
 static int memory = -1; /* /proc/self/mem of the process `memory_owner` */
 static pid_t memory_owner;
+static struct stat memory_status; /* of it: a program that closes what it has not opened gives our number to another file */
 static struct sigaction before;
 static volatile sig_atomic_t is_chained;
 
 /* ---- pages ------------------------------------------------------------------------------------------------------ */
 
 static int open_memory(void) {
-    if (memory >= 0 && memory_owner == getpid()) return 0;
-    if (memory >= 0) close(memory);
+    struct stat status;
+    int is_open = memory >= 0 && fstat(memory, &status) == 0 && status.st_dev == memory_status.st_dev &&
+                  status.st_ino == memory_status.st_ino;
+    if (is_open && memory_owner == getpid()) return 0;
+    if (is_open) close(memory);
     memory = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
     memory_owner = getpid();
-    return memory >= 0 ? 0 : -1;
+    return memory >= 0 ? fstat(memory, &memory_status) : -1;
 }
 
 static int64_t place(sa_region *region, uint64_t page, uint64_t count, const uint8_t *bytes, int is_writable) {

@@ -5,6 +5,8 @@
  *
  * A fork gives the child neither the registration nor the thread: pages that are missing there would read as zeros. So the
  * regions are not inherited (MADV_DONTFORK) but by forks that tell us before and after, and there the child registers anew.
+ * Nor may the channel end while arrays live, for the same reason, though a program may close descriptors that it has not
+ * opened, as daemons do. A second thread waits on it for ever and by that keeps it; what is touched then ends the program.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,7 +29,7 @@
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
 #endif
 
-enum { MESSAGES_MAX = 16, STACK_BYTES = 512 << 10, PAUSE_NANOSECONDS = 20000 };
+enum { MESSAGES_MAX = 16, STACK_BYTES = 512 << 10, PAUSE_NANOSECONDS = 20000, LEAVE_SECONDS = 5 };
 
 static const uint64_t NEEDED_IOCTLS =
     (uint64_t)1 << _UFFDIO_COPY | (uint64_t)1 << _UFFDIO_WRITEPROTECT | (uint64_t)1 << _UFFDIO_WAKE;
@@ -50,13 +52,14 @@ static int64_t place(sa_region *region, uint64_t page, uint64_t count, const uin
     };
     if (ioctl(channel, UFFDIO_COPY, &copy) == 0) return (int64_t)count;
     if (copy.copy > 0) return copy.copy / SA_PAGE_BYTES;
+    if (errno == EBADF || errno == ENOTTY) sa_touch_fatal("its descriptor of userfaultfd was closed by the program");
     return -errno;
 }
 
 static void write_protect(sa_region *region, uint64_t page, uint64_t count, uint64_t mode) {
     struct uffdio_writeprotect change = {.range = range_of(region, page, count), .mode = mode};
     while (ioctl(channel, UFFDIO_WRITEPROTECT, &change) != 0) {
-        if (errno != EAGAIN && errno != EINTR) sa_touch_fatal("the kernel refuses to change the protection of pages");
+        if (errno != EAGAIN && errno != EINTR) sa_touch_fatal("the kernel does not change the protection of pages");
     }
 }
 
@@ -153,11 +156,31 @@ static void fill_one_ahead(ahead_task *task) {
     task->left = is_done ? task->left - 1 : 0;
 }
 
+/* The number is still that of the channel: only a userfaultfd finds fault with the range. */
+static int is_channel(int fd) {
+    struct uffdio_range nothing = {0, 0};
+    return ioctl(fd, UFFDIO_WAKE, &nothing) != 0 && errno == EINVAL;
+}
+
+/* Somebody closed it. If that was on the way to exec, there are no arrays in a moment; else a touch would wait for ever. */
+static void leave_slowly(void) {
+    struct timespec time = {LEAVE_SECONDS, 0};
+    nanosleep(&time, NULL);
+    sa_touch_fatal("its descriptor of userfaultfd was closed by the program");
+}
+
+static void *keep(void *own_channel) {
+    struct pollfd nothing = {(int)(intptr_t)own_channel, 0, 0};
+    while (poll(&nothing, 1, -1) < 0 && errno == EINTR) continue;
+    return NULL;
+}
+
 static void *run(void *own_channel) {
     struct uffd_msg messages[MESSAGES_MAX];
     ahead_task task = {NULL, NULL, 0};
     int fd = (int)(intptr_t)own_channel;
     for (;;) {
+        if (!is_channel(fd)) leave_slowly();
         ssize_t length = read(fd, messages, sizeof messages);
         for (ssize_t i = 0; (i + 1) * (ssize_t)sizeof *messages <= length; i++) {
             if (messages[i].event == UFFD_EVENT_PAGEFAULT) serve(&messages[i], &task);
@@ -165,14 +188,14 @@ static void *run(void *own_channel) {
         /* Before the next message: whoever is woken here often takes this processor, and then is never ahead of its reads. */
         while (task.left != 0) fill_one_ahead(&task);
         if (length > 0) continue;
-        if (errno != EAGAIN && errno != EINTR) sa_touch_fatal("the kernel gives no messages of faults");
+        if (errno != EAGAIN && errno != EINTR) leave_slowly();
         struct pollfd ready = {fd, POLLIN, 0};
         poll(&ready, 1, -1);
     }
     return NULL;
 }
 
-static int start_thread(void) {
+static int start_thread(void *(*function)(void *)) {
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
@@ -181,7 +204,7 @@ static int start_thread(void) {
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the threads of the program */
-    int error = pthread_create(&thread, &attributes, run, (void *)(intptr_t)channel);
+    int error = pthread_create(&thread, &attributes, function, (void *)(intptr_t)channel);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return error;
@@ -210,7 +233,8 @@ static int start(void) {
     if (channel < 0) return errno ? errno : EPERM;
     if (ioctl(channel, UFFDIO_API, &request) != 0) error = errno;
     for (uint32_t i = 0; i < sa_touch.region_count && error == 0; i++) error = register_region(sa_touch.regions[i]);
-    if (error == 0) error = start_thread();
+    if (error == 0) error = start_thread(keep);
+    if (error == 0) error = start_thread(run);
     if (error == 0) return 0;
     close(channel);
     channel = -1;
@@ -230,7 +254,7 @@ void sa_userfault_inherit(int is_inherited) {
 }
 
 int sa_userfault_restart_in_child(void) {
-    close(channel);
+    if (is_channel(channel)) close(channel);
     int error = start();
     if (error != 0) return error;
     for (uint32_t i = 0; i < sa_touch.region_count; i++) protect(sa_touch.regions[i], 0, sa_touch.regions[i]->page_count);
