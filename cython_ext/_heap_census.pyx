@@ -56,6 +56,17 @@ def census(HeapCore core not None):
     return found
 
 
+def page_count(HeapCore core not None):
+    """How many pages of generated blocks are held. O(blocks)."""
+    cdef sa_block_census sums
+    cdef int number
+    memset(&sums, 0, sizeof(sums))
+    with nogil:
+        for number in range(SA_CLASS_COUNT):
+            sa_heap_census(&core.heap, number, &sums)
+    return sums.page_count
+
+
 def bands(HeapCore core not None):
     """The zero index of each heat code."""
     return [core.band_of_heat[code] for code in range(SA_HEAT_COUNT)]

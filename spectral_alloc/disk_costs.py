@@ -12,6 +12,8 @@ fast, are found. Threads: any; the averages are approximate. Cost: some 200 ns a
 
 from enum import IntEnum
 
+from spectral_alloc._formula import find
+
 __all__ = ["RAW_FROM_BYTES", "Cost", "DiskCosts"]
 
 RAW_FROM_BYTES = 16 << 10  #: below this a call costs more than the bytes
@@ -49,6 +51,10 @@ class DiskCosts:
         found, known = seconds / max(size_bytes, 1), self._seconds_per_byte[cost]
         found = min(found, known * SAMPLE_TIMES_MAX) if known else found
         self._seconds_per_byte[cost] = known + (found - known) * WEIGHT if known else found
+
+    def takes(self, data: bytes) -> bool:
+        """Whether a block goes to disk as it is: large, cheaper there, and nothing that a formula gives."""
+        return len(data) >= RAW_FROM_BYTES and self.disk_is_next() and find(data) is None
 
     def disk_is_next(self) -> bool:
         """Which way the next large block goes: the cheaper one, but for one in TRIAL_EVERY."""

@@ -37,7 +37,7 @@ from spectral_alloc._heap import (
 )
 from spectral_alloc._heap_census import dirty_bytes, live_bytes, state_bytes, warm_bytes
 from spectral_alloc.cold_store import ColdStore
-from spectral_alloc.disk_costs import RAW_FROM_BYTES, Cost, DiskCosts
+from spectral_alloc.disk_costs import Cost, DiskCosts
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.generated_blocks import GENERATED_AXIS, GeneratedBlocks, axis_of
@@ -311,7 +311,7 @@ class MemoryTiers:
             return freed
         if size >= PROBE_FROM_BYTES and data[0] == data[-1] == data[size // 2] and data == data[:1] * size:
             return size if self._replaced(address, state, GROWN, None, 0, data[0]) else 0
-        if pending is not None and self._raw is not None and size >= RAW_FROM_BYTES and self.costs.disk_is_next():
+        if pending is not None and self._raw is not None and self.costs.takes(data):
             pending.append((address, state, self._raw.encode([data], [1])))
             return 0
         itemsize = ITEM_BYTES if size >= SHUFFLE_FROM_BYTES and size % ITEM_BYTES == 0 else 1

@@ -3,6 +3,7 @@
 import os
 import random
 
+import numpy as np
 import pytest
 from faults import FaultyFileSystem
 
@@ -111,6 +112,16 @@ def test_large_blocks_go_the_cheaper_way() -> None:
     for _ in range(60):
         costs.add(Cost.READ, 1 << 20, 1.0)
     assert [costs.disk_is_next() for _ in range(200)].count(True) <= 4
+
+
+def test_a_block_that_a_formula_gives_is_not_written() -> None:
+    """Where the disk is cheaper than packing, a ramp still leaves as its formula, and noise goes to disk."""
+    costs = DiskCosts()
+    costs.add(Cost.ENCODED, 1 << 20, 1e-2)
+    costs.add(Cost.WRITTEN, 1 << 20, 1e-3)
+    assert not costs.takes(np.arange(RAW_FROM_BYTES, dtype="i8").tobytes())
+    assert costs.takes(random.Random(1).randbytes(RAW_FROM_BYTES))
+    assert not costs.takes(random.Random(1).randbytes(RAW_FROM_BYTES - 1))
 
 
 def test_one_stopped_sample_does_not_decide() -> None:
