@@ -233,6 +233,17 @@ def test_bytes_and_their_streams_are_found(make: Callable[[bytes], bytes], size:
     assert formula.regrow(found, len(block)) == bytes(block)
 
 
+@pytest.mark.parametrize("level", [8, 100, 400, 5_000])
+def test_a_tile_that_begins_level_is_found(level: int) -> None:
+    """A period that begins with many equal items is stored once, whichever item it is that shows it."""
+    period = numpy.repeat([0.0, 1.0, 5.0, 2.0], [level, 9, 1, 20])
+    block = numpy.tile(period, 12).tobytes()
+    found = formula.find(block)
+    assert found is not None
+    assert len(found) < max(period.nbytes, 400) + 20
+    assert formula.regrow(found, len(block)) == block
+
+
 def test_noise_is_not_found() -> None:
     """Random bytes, normal values, sines and texts have no formula."""
     draw = numpy.random.default_rng(10**9)
