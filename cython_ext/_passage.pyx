@@ -5,7 +5,9 @@ who wait for it; a *parcel* collects values whose frames would save no RAM, to b
 
     HOT --write_graph, Express.encode--> WARM              lower(), the rest in spectral_alloc/tiers.py
      |-------- same digest -----------------------> COLD   rests(): its frame never left the disk
+     |-------- a recipe gives the same -----------> REGROWN  Regrowth.takes()
      ^------ Express.value ------ WARM or COLD             load()
+     ^------ the recipe --------- REGROWN                    Regrowth.read()
 
 Invariants:
   1. A value or frame that the express way declines takes the general way: the same result, or the reason why not.
@@ -27,6 +29,7 @@ from spectral_alloc._departure cimport Departure
 from spectral_alloc._express cimport Express
 from spectral_alloc._graph_stream cimport stream_of
 from spectral_alloc._ledger cimport Ledger, frame_bytes_in_memory
+from spectral_alloc._regrow cimport Regrowth
 from spectral_alloc._shadows cimport Shadows
 
 import threading
@@ -97,9 +100,18 @@ cdef class Passage:
         """From now on all values go the general way: up by general_value(frame, cell, origin) of a subclass."""
         self.is_general = True
 
+    def adopt_recipes(self, Regrowth regrowth):
+        """Set the recipes of the dict; a thread that runs one, like one that reads a frame, waits for no other."""
+        if regrowth is not None:
+            regrowth.share_busy(self.reading)
+        self.regrowth = regrowth
+
     def forget_readers(self):
         """After a fork: no ticket of the parent's threads is valid here."""
         self.tickets, self.reading = {}, set()
+        if self.regrowth is not None:
+            self.regrowth.share_busy(self.reading)
+            self.regrowth.forget_readers()
 
     # up -----------------------------------------------------------------------------------------------------------------
 
@@ -113,6 +125,11 @@ cdef class Passage:
                 return origin[1]
             if origin[0] == "gone":
                 raise EntryGoneError(key)
+            if origin[0] == "regrown":
+                own = self.regrowth.read(self.ledger, cell, key, origin, insist)
+                if own is not AGAIN:
+                    return own
+                continue
             start = seconds_now()
             try:
                 frame = origin[1] if origin[0] == "warm" else self.fetch(cell, origin)
@@ -132,6 +149,8 @@ cdef class Passage:
                 self.drop_ticket(cell)
             self.note_slow_read(seconds_now() - start)
             if own is not AGAIN:
+                if self.regrowth is not None:
+                    self.regrowth.comes_back(cell, key)
                 return own
 
     cdef object decoded(self, object frame):
@@ -241,13 +260,18 @@ cdef class Passage:
                 return False
             if self.is_general:
                 return departure
+            if self.regrowth is not None and self.regrowth.takes(departure, self.cold_read_seconds):
+                departure = None
+                if ledger.budget_.excess(slack) <= parcel.size_bytes:
+                    return None
+                continue
             try:
                 stream = stream_of(departure.value, False)
             except MemoryError:
                 stream = None  # the general way meets it again, and knows what to do
             if stream is None:
                 return departure
-            departure.sealed = True
+            departure.sealed = not departure.exposed
             frame = None if self.rests(departure, stream) else self.express.encode(stream)
             if frame is None and departure.is_pending():
                 departure.sealed = False

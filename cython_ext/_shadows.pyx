@@ -29,9 +29,13 @@ cdef bytes random_key = os.urandom(sizeof(digest_key))
 memcpy(digest_key, PyBytes_AS_STRING(random_key), sizeof(digest_key))
 
 
+cdef sa_digest digest_of(const uint8_t *data, size_t length) noexcept:
+    return sa_digest_of(data, length, digest_key)
+
+
 def digest_bytes(bytes data not None):
     """The digest of some bytes in this process, as 16 bytes."""
-    cdef sa_digest digest = sa_digest_of(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), digest_key)
+    cdef sa_digest digest = digest_of(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
     return (<char *>&digest)[:sizeof(digest)]
 
 
@@ -67,7 +71,7 @@ cdef class Shadows:
         return (self.table.mask + 1) * sizeof(sa_shadow) if self.table.slot is not NULL else 0
 
     cdef sa_digest digest(self, bytes stream) noexcept:
-        return sa_digest_of(<const uint8_t *>PyBytes_AS_STRING(stream), PyBytes_GET_SIZE(stream), digest_key)
+        return digest_of(<const uint8_t *>PyBytes_AS_STRING(stream), PyBytes_GET_SIZE(stream))
 
     cdef void expect(self, const void *cell, uint64_t place, sa_digest digest, uint32_t accesses) noexcept:
         """The next drop of `place` is because `cell` takes the value in: its frame becomes a shadow."""

@@ -9,6 +9,7 @@ cdef extern from "cell.h" nogil:
         SA_WARM
         SA_COLD
         SA_DETACHED
+        SA_REGROWN
         SA_STATE_COUNT
 
     ctypedef struct sa_cell:

@@ -3,6 +3,7 @@ from spectral_alloc._cell cimport Cell
 from spectral_alloc._departure cimport Departure
 from spectral_alloc._express cimport Express
 from spectral_alloc._ledger cimport Ledger
+from spectral_alloc._regrow cimport Regrowth
 from spectral_alloc._shadows cimport Shadows
 
 
@@ -17,6 +18,7 @@ cdef class Passage:
     cdef public object store           # ColdStore
     cdef public object open_frame      # frame -> value or OTHER_WAY
     cdef readonly Shadows shadows
+    cdef readonly Regrowth regrowth      # the recipes of the dict, or None
     cdef Express express
     cdef bint is_general               # no value takes the express way
     cdef dict tickets                  # address of a cell -> Ticket of the read under way

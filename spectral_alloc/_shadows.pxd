@@ -1,5 +1,5 @@
 # The C side of _shadows.pyx.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from c_shadow_table cimport sa_digest, sa_shadow, sa_shadow_table
 
@@ -21,3 +21,6 @@ cdef class Shadows:
     cdef int keep(self, sa_shadow *shadow) except -1
     cdef bint adopt(self, const void *cell, bytes stream, uint32_t accesses, sa_shadow *found) except *
     cdef bint leave(self, const void *cell) except *
+
+
+cdef sa_digest digest_of(const uint8_t *data, size_t length) noexcept
