@@ -23,7 +23,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from c_cell cimport *
 from c_policy cimport *
-from c_shadow_table cimport sa_shadow
+from c_shadow_table cimport sa_digest, sa_shadow
 from spectral_alloc._cell cimport Cell
 from spectral_alloc._departure cimport Departure
 from spectral_alloc._express cimport Express
@@ -46,6 +46,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     SLOW_READS_KEPT = 1024
+    LARGE_FRAME_BYTES = 8 << 10
     WARM_FROM_ACCESSES = 3       # decayed count of accesses from which a value is worth compressing to spare dear reads
 
 # From the system's cache a read takes a few microseconds, from a disk many.
@@ -138,7 +139,7 @@ cdef class Passage:
                 if self.is_general:
                     own = self.ledger.arrive(cell, origin, self.general_value(frame, cell, origin), insist)
                 else:
-                    own = self.installed(cell, origin, frame, self.decoded(frame), insist)
+                    own = self.installed(cell, origin, frame, insist)
             except CorruptFrameError as error:
                 raise CorruptFrameError(f"the stored value of key {key!r} is damaged: {error}", key) from error
             except OSError as error:
@@ -153,16 +154,25 @@ cdef class Passage:
                     self.regrowth.comes_back(cell, key)
                 return own
 
-    cdef object decoded(self, object frame):
-        value = self.open_frame(frame)
-        return loads(self.codec.decode(frame)) if value is OTHER_WAY else value
-
-    cdef object installed(self, Cell cell, tuple origin, object frame, object value, bint insist):
+    cdef object installed(self, Cell cell, tuple origin, object frame, bint insist):
         """Ledger.arrive; the frame of a cold value stays on disk, its shadow, in case the value leaves unchanged."""
-        cdef bytes stream = self.express.stream_of_last(frame)
-        if stream is None or origin[0] != "cold":
+        cdef bytes stream
+        cdef sa_digest digest
+        cdef bint casts_shadow = origin[0] == "cold"
+        value = self.open_frame(frame)
+        if value is OTHER_WAY:
+            parts = self.codec.decode(frame)
+            if casts_shadow:
+                digest = self.shadows.digest_of_parts(parts)
+            value = loads(parts)
+        else:
+            stream = self.express.stream_of_last(frame)
+            casts_shadow = casts_shadow and stream is not None
+            if casts_shadow:
+                digest = self.shadows.digest(stream)
+        if not casts_shadow:
             return self.ledger.arrive(cell, origin, value, insist)
-        self.shadows.expect(<void *>cell, origin[1], self.shadows.digest(stream), cell.core.count + 1)
+        self.shadows.expect(<void *>cell, origin[1], digest, cell.core.count + 1)
         try:
             return self.ledger.arrive(cell, origin, value, insist)
         finally:
@@ -225,19 +235,37 @@ cdef class Passage:
         self.ledger.bury()
         return count
 
-    cdef bint rests(self, Departure departure, bytes stream) except *:
-        """Is the frame of this value still on disk, and the value not worth a place in RAM? Then it is COLD again.
+    cdef bint may_rest(self, Departure departure) noexcept:
+        """Would the value, if it is the same as its frame on disk, better be COLD again than compressed anew and WARM?
 
-        A value that was used again while it was HOT is compressed anew instead, to be WARM. So is one that was used often
-        of late, if the disk itself answers: while the system's cache does, a read costs less than compressing.
+        A value that was used again while it was HOT is worth RAM. So is one that was used often of late, if the disk itself
+        answers: while the system's cache does, a read costs less than compressing. But a large frame that is not much
+        smaller than its value saves less RAM than it costs to compress and, soon after, to write again.
         """
+        cdef const sa_shadow *shadow = self.shadows.find(<void *>departure.cell)
+        cdef unsigned accesses = departure.cell.core.count
+        if shadow is NULL:
+            return False
+        if shadow.frame_bytes >= LARGE_FRAME_BYTES and 2 * <long long>shadow.frame_bytes > departure.value_bytes:
+            return True
+        if accesses >= WARM_FROM_ACCESSES and self.cold_read_seconds > self.dear_read_seconds:
+            return False
+        return accesses <= shadow.accesses
+
+    cdef bint rests(self, Departure departure, bytes stream) except *:
+        """Is the frame of this value still on disk, and the value not worth a place in RAM? Then it is COLD again."""
+        return self.may_rest(departure) and self.adopted(departure, self.shadows.digest(stream))
+
+    def rests_whole(self, Departure departure not None, list parts not None):
+        """The same for the parts of a value that takes the general way; they are let go of if it rests."""
+        return self.may_rest(departure) and self.adopted(departure, self.shadows.digest_of_parts(parts), parts)
+
+    cdef bint adopted(self, Departure departure, sa_digest digest, list parts=None) except *:
         cdef sa_shadow shadow
-        if self.shadows.table.count == 0:
+        if not self.shadows.adopt(<void *>departure.cell, digest, &shadow):
             return False
-        if departure.cell.core.count >= WARM_FROM_ACCESSES and self.cold_read_seconds > self.dear_read_seconds:
-            return False
-        if not self.shadows.adopt(<void *>departure.cell, stream, departure.cell.core.count, &shadow):
-            return False
+        if parts is not None:
+            parts.clear()  # they export the value's memory: while they are there, it is not closed
         if not departure.to_cold(shadow.place, shadow.frame_bytes):
             self.shadows.drop(shadow.place, shadow.frame_bytes)
             self.ledger.bury()

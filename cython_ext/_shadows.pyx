@@ -11,6 +11,7 @@ Threads: every method is one C call under the GIL. Cost: a digest 0.1 ns a byte 
 """
 import os
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -73,6 +74,18 @@ cdef class Shadows:
     cdef sa_digest digest(self, bytes stream) noexcept:
         return digest_of(<const uint8_t *>PyBytes_AS_STRING(stream), PyBytes_GET_SIZE(stream))
 
+    cdef sa_digest digest_of_parts(self, parts) except *:
+        """The digest of what a frame of the general way holds: that of the digests of its parts, contiguous buffers."""
+        cdef Py_buffer view
+        cdef sa_digest digest
+        cdef bytearray digests = bytearray()
+        for part in parts:
+            PyObject_GetBuffer(part, &view, PyBUF_SIMPLE)
+            digest = sa_digest_of(<const uint8_t *>view.buf, view.len, digest_key)
+            PyBuffer_Release(&view)
+            digests += (<char *>&digest)[:sizeof(digest)]
+        return self.digest(bytes(digests))
+
     cdef void expect(self, const void *cell, uint64_t place, sa_digest digest, uint32_t accesses) noexcept:
         """The next drop of `place` is because `cell` takes the value in: its frame becomes a shadow."""
         self.pending_cell, self.pending_place = cell, place
@@ -110,10 +123,14 @@ cdef class Shadows:
             self.freed.append(shadow.frame_bytes)
         return 0
 
-    cdef bint adopt(self, const void *cell, bytes stream, uint32_t accesses, sa_shadow *found) except *:
-        """Hand on the frame of this cell's value if it still is the same, and its entry was not used but to install it."""
+    cdef const sa_shadow *find(self, const void *cell) noexcept:
+        """The shadow of this cell, or NULL; good until the next call."""
+        return sa_shadow_find(&self.table, cell)
+
+    cdef bint adopt(self, const void *cell, sa_digest digest, sa_shadow *found) noexcept:
+        """Hand on the frame of this cell's value if that still is the same."""
         cdef sa_shadow *shadow = sa_shadow_find(&self.table, cell)
-        if shadow is NULL or accesses > shadow.accesses or not sa_digests_equal(shadow.digest, self.digest(stream)):
+        if shadow is NULL or not sa_digests_equal(shadow.digest, digest):
             return False
         found[0] = shadow[0]
         sa_shadow_remove(&self.table, shadow)

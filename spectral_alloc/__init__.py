@@ -13,11 +13,15 @@ except ImportError as error:  # a source tree in which nothing was built yet
         "python setup.py build_ext --inplace   (or run: make build)"
     ) from error
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from sys import modules
+from typing import Any
 
 from spectral_alloc.closure import register_type
 from spectral_alloc.errors import (
     ClosedError,
+    CodecError,
     CorruptFrameError,
     CorruptLogError,
     LockedError,
@@ -54,6 +58,7 @@ __all__ = [
     "SMEM_WARM",
     "CheckReport",
     "ClosedError",
+    "CodecError",
     "CorruptFrameError",
     "CorruptLogError",
     "FastGMemContext",
@@ -85,3 +90,17 @@ try:
     __version__ = version("spectral_alloc")
 except PackageNotFoundError:  # imported from a source tree that was not installed
     __version__ = "0+source"
+
+_MODULES = "errors", "lattice", "policy", "rns"  # for users; loaded when they are asked for
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"spectral_alloc.{name}")
+    module = modules[__name__]  # from it Python guesses what was meant
+    raise AttributeError(f"module 'spectral_alloc' has no attribute {name!r}", name=name, obj=module)
+
+
+def __dir__() -> list[str]:
+    """What is for users; the other modules are how it is made."""
+    return sorted([*__all__, *_MODULES, *(name for name in globals() if name.startswith("__"))])

@@ -1,4 +1,5 @@
 # The C side of _passage.pyx.
+from c_shadow_table cimport sa_digest
 from spectral_alloc._cell cimport Cell
 from spectral_alloc._departure cimport Departure
 from spectral_alloc._express cimport Express
@@ -28,7 +29,8 @@ cdef class Passage:
     cdef public double cold_read_seconds # a moving average
     cdef public double dear_read_seconds # above this values that are used often do not stay on disk
 
-    cdef object decoded(self, object frame)
-    cdef object installed(self, Cell cell, tuple origin, object frame, object value, bint insist)
+    cdef object installed(self, Cell cell, tuple origin, object frame, bint insist)
+    cdef bint may_rest(self, Departure departure) noexcept
     cdef bint rests(self, Departure departure, bytes stream) except *
+    cdef bint adopted(self, Departure departure, sa_digest digest, list parts=*) except *
     cdef int note_slow_read(self, double seconds) except -1

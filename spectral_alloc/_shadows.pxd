@@ -14,12 +14,14 @@ cdef class Shadows:
     cdef uint32_t pending_accesses
 
     cdef sa_digest digest(self, bytes stream) noexcept
+    cdef sa_digest digest_of_parts(self, parts) except *
     cdef void expect(self, const void *cell, uint64_t place, sa_digest digest, uint32_t accesses) noexcept
     cdef void unexpect(self) noexcept
     cdef int drop(self, uint64_t place, uint64_t frame_bytes) except -1
     cdef int give_up(self, sa_shadow *shadow) except -1
     cdef int keep(self, sa_shadow *shadow) except -1
-    cdef bint adopt(self, const void *cell, bytes stream, uint32_t accesses, sa_shadow *found) except *
+    cdef const sa_shadow *find(self, const void *cell) noexcept
+    cdef bint adopt(self, const void *cell, sa_digest digest, sa_shadow *found) noexcept
     cdef bint leave(self, const void *cell) except *
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from spectral_alloc._closure import BUFFER_BYTES
 
-__all__ = ["is_written_by_value", "made_owner", "made_view", "reduce_ndarray"]
+__all__ = ["flat_bytes", "is_written_by_value", "made_owner", "made_view", "reduce_ndarray"]
 
 _PARAMETRIC_KINDS = "SUMm"  # dtypes with a length or a unit: numpy makes a new object for nearly every array
 
@@ -32,7 +32,7 @@ def _axes_by_stride(array: Any) -> tuple[int, ...] | None:
     return tuple(sorted(range(array.ndim), key=lambda axis: -array.strides[axis]))
 
 
-def _flat_bytes(owner: Any) -> Any:
+def flat_bytes(owner: Any) -> Any:
     """All memory of an owner as one writeable or read-only array of bytes, without a copy."""
     if owner.nbytes == 0:
         return np.empty(0, np.uint8)
@@ -58,7 +58,7 @@ def made_owner(
     """An array with memory of its own, filled with a copy of `data`."""
     owner = _empty_owner(dtype, shape, axes)
     if owner.nbytes:
-        _flat_bytes(owner)[:] = np.frombuffer(data, np.uint8)
+        flat_bytes(owner)[:] = np.frombuffer(data, np.uint8)
     if not writeable:
         owner.setflags(write=False)
     return owner
@@ -68,7 +68,7 @@ def made_view(
     base: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, writeable: bool
 ) -> Any:
     """A view of the owner `base`."""
-    view = np.ndarray(shape, dtype, buffer=_flat_bytes(base), offset=offset, strides=strides)
+    view = np.ndarray(shape, dtype, buffer=flat_bytes(base), offset=offset, strides=strides)
     if not writeable:
         view.setflags(write=False)
     return view
@@ -123,7 +123,7 @@ def reduce_ndarray(pickler: _Pickler, array: Any) -> tuple[Any, ...]:
         raise pickle.PicklingError(
             f"array with shape {array.shape} and strides {array.strides} cannot be made again"
         )
-    data = _flat_bytes(array)
+    data = flat_bytes(array)
     if array.nbytes >= BUFFER_BYTES:
         part = pickler.buffer(data, _shuffle_bytes(array.dtype))
     else:

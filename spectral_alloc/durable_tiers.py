@@ -129,7 +129,7 @@ class DurableTiers(Tiers):
 
     # up -------------------------------------------------------------------------------------------------------------
 
-    def _dumps(self, value: Any, flags: int) -> tuple[Sequence[Any], Sequence[int]]:
+    def _dumps(self, value: Any, flags: int) -> tuple[list[Any], Sequence[int]]:
         return self.journal.form.dumps(value)
 
     def general_value(self, frame: bytes, cell: "Cell", origin: tuple[Any, ...]) -> Any:

@@ -27,6 +27,7 @@ BytesLike = bytes | bytearray | memoryview
 Reduced = tuple[Any, ...]
 
 _PROTOCOL: Final = 5
+ARRAY_HEADS_MAX: Final = 64
 
 
 def dumps(
@@ -65,6 +66,29 @@ def _pickled(
     """The slow way of dumps: something in the value is not of a builtin type, or its keys nest very deeply."""
     if flags & PLAIN:
         return [pickle.dumps(value, _PROTOCOL)], [1]
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and type(value) is numpy.ndarray and value.base is None and value.nbytes >= BUFFER_BYTES:
+        return _array_parts(value, portable, objects)
+    return _pickled_graph(value, flags, portable, objects)
+
+
+def _array_parts(array: Any, portable: bool, objects: SharedObjects) -> tuple[list[BytesLike], list[int]]:
+    """An array that is the whole value: but for its memory it is written like the last one of its outline."""
+    outline = id(array.dtype), array.shape, array.strides, array.flags.writeable, portable
+    known = objects.array_heads.get(outline)
+    if known is not None:
+        _, head, item_sizes = known
+        return [head, pickle.PickleBuffer(_arrays().flat_bytes(array)).raw()], [*item_sizes]
+    parts, item_sizes = _pickled_graph(array, 0, portable, objects)
+    if len(objects.array_heads) >= ARRAY_HEADS_MAX:
+        objects.array_heads.clear()
+    objects.array_heads[outline] = array.dtype, parts[0], item_sizes  # the dtype lives on, so that its id stays its own
+    return parts, item_sizes
+
+
+def _pickled_graph(
+    value: Any, flags: int, portable: bool, objects: SharedObjects
+) -> tuple[list[BytesLike], list[int]]:
     buffer = io.BytesIO()
     pickler = _ExactPickler(buffer, portable, objects)
     pickler.dump(_Arranged(value) if flags & ODD_SETS and not portable else value)

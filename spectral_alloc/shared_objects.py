@@ -28,12 +28,14 @@ class SharedObjects:
     True
     """
 
-    __slots__ = ("__weakref__", "_numbers", "_objects", "_spare_numbers", "number")
+    __slots__ = ("__weakref__", "_numbers", "_objects", "_spare_numbers", "array_heads", "number")
 
     def __init__(self) -> None:
         self._objects: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}
         self._spare_numbers = itertools.count()
+        #: What the serializer wrote for arrays of one outline, which names objects of this table.
+        self.array_heads: dict[Any, Any] = {}
         number = self.number = next(_table_numbers)
         _tables[number] = weakref.ref(self, lambda _: _tables.pop(number, None))
 

@@ -19,7 +19,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -51,8 +51,9 @@ __all__ = ["Settings", "Tiers"]
 WARM_SHARES = 0.1, 0.5  # of the bytes that values and frames may take: the least, and the most, for frames
 READ_SECONDS_FOR_MOST = 1e-4  # a disk read that takes this long is worth the largest share
 BATCH_BYTES = 256 << 10  # frames written to disk in one call
+GAP_BYTES = 4 << 10  # between two frames that one read brings: to copy so much costs no more than a call
 SLACK_BYTES = 8 << 10  # a relief frees this much more than it must, so that not every write needs one
-UPKEEP_BYTES = 64 << 10  # freed between two times that a relief looks after the slower things
+UPKEEP_BYTES = 256 << 10  # freed between two times that a relief looks after the slower things
 SLACK_SHARE = 1 / 64  # ... but no more than this part of the limit
 SAMPLE_SHARE = 1 / 32  # of the limit, for samples and dictionaries of the codec
 COMPACT_FROM_SHARE = 0.6  # dead bytes by live bytes: begun before they are equal, since writing goes on meanwhile
@@ -96,6 +97,24 @@ class Settings:
                 spill_dir = None
         codec, aliasing, regrow, regrow_always = others
         return cls(memory, spill_dir, disk, codec, aliasing, regrow=regrow, regrow_always=regrow_always)
+
+
+def neighbours(frames: "list[tuple[int, int, Cell]]") -> "Iterator[list[tuple[int, int, Cell]]]":
+    """Frames (place, length, cell), in the order of their places, in runs that are worth one read.
+
+    >>> [len(run) for run in neighbours([(0, 10, None), (12, 10, None), (90_000, 10, None)])]
+    [2, 1]
+    """
+    run: list[tuple[int, int, Cell]] = []
+    for item in frames:
+        if run:
+            end = run[-1][0] + run[-1][1]
+            if item[0] - end > GAP_BYTES or item[0] + item[1] - run[0][0] > BATCH_BYTES:
+                yield run
+                run = []
+        run.append(item)
+    if run:
+        yield run
 
 
 class Tiers(Passage):
@@ -149,7 +168,8 @@ class Tiers(Passage):
         self._lower_all(int(min(SLACK_BYTES, allowed_bytes * SLACK_SHARE)))
         self._await_writes()
         self._freed_bytes += before - ledger.used_bytes
-        if self._freed_bytes >= min(UPKEEP_BYTES, allowed_bytes * SLACK_SHARE) or ledger.excess_bytes() > 0:
+        # Of all that is counted: where keys and cells leave little for values, reliefs are small, upkeep must be rare.
+        if self._freed_bytes >= min(UPKEEP_BYTES, before * SLACK_SHARE) or ledger.excess_bytes() > 0:
             self._keep_up()
 
     def _lower_all(self, slack: int) -> None:
@@ -223,6 +243,8 @@ class Tiers(Passage):
         except Exception as error:
             departure.pin(f"{type(error).__name__}: {error}"[:200])
             self._note("unserialisable", error)
+            return
+        if self.rests_whole(departure, parts):
             return
         try:
             frame = self.codec.encode(parts, itemsizes)
@@ -298,7 +320,7 @@ class Tiers(Passage):
 
     # up -------------------------------------------------------------------------------------------------------------
 
-    def _dumps(self, value: Any, flags: int) -> tuple[Sequence[Any], Sequence[int]]:
+    def _dumps(self, value: Any, flags: int) -> tuple[list[Any], Sequence[int]]:
         """The parts and item sizes of a value that leaves RAM the general way."""
         return dumps(value, flags, objects=self.objects)
 
@@ -378,19 +400,29 @@ class Tiers(Passage):
         position = 0
         while position >= 0 and victims:
             position, cells = stored_cells_after(core, position, SWEEP_CELLS)
-            for cell in cells:
-                place = self.ledger.place_of(cell)
-                if place is not None and segment_of(place[0]) in victims:
-                    self._move_frame(cell, *place)
+            places = [(*place, cell) for cell in cells if (place := self.ledger.place_of(cell)) is not None]
+            moving = sorted((item for item in places if segment_of(item[0]) in victims), key=lambda item: item[0])
+            for run in neighbours(moving):
+                self._move_frames(run)
 
-    def _move_frame(self, cell: "Cell", place: int, frame_bytes: int) -> None:
+    def _move_frames(self, run: "list[tuple[int, int, Cell]]") -> None:
+        """Move frames that lie close together, in one read and one write."""
+        first, (last, last_bytes, _) = run[0][0], run[-1]
         try:
-            places = self._append([self.store.read(place, frame_bytes)], moving=True)
+            data = self.store.read(first, last + last_bytes - first)
+            frames = [data[place - first : place - first + frame_bytes] for place, frame_bytes, _ in run]
+            new_places = self._append(frames, moving=True)
         except (OSError, CorruptFrameError):
-            return  # the entry keeps its place; a read of it will say what is wrong
-        if places is not None:
-            moved = self.ledger.relocate(cell, place, places[0])
-            self.store.release(place if moved else places[0], frame_bytes)
+            # One of them is gone or damaged: an entry keeps its place, and a read of it will say what is wrong.
+            if len(run) > 1:
+                for item in run:
+                    self._move_frames([item])
+            return
+        if new_places is None:
+            return
+        for (place, frame_bytes, cell), new_place in zip(run, new_places, strict=True):
+            moved = self.ledger.relocate(cell, place, new_place)
+            self.store.release(place if moved else new_place, frame_bytes)
 
     # upkeep -----------------------------------------------------------------------------------------------------------
 

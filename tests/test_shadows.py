@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from spectral_alloc import Residency, ThermalDict
@@ -182,9 +183,36 @@ def test_compaction_gives_up_shadows_in_its_way(subject: ThermalDict) -> None:
         assert subject[key] == record(key)
 
 
-def test_digests_differ_where_bytes_do() -> None:
+def walk(number: int) -> np.ndarray:
+    """64 KB that hardly compress."""
+    return np.random.default_rng(number).normal(size=8192).cumsum()
+
+
+def test_large_arrays_rest_and_edits_of_them_do_not() -> None:
+    """Cold arrays that are read are not written again; those edited in place, at either end, are, and come back."""
+    with ThermalDict.open(memory_limit=2_000_000) as arrays:
+        for number in range(100):
+            arrays[number] = walk(number)
+        for number in range(100):
+            assert np.array_equal(arrays[number], walk(number))
+        written = arrays._tiers.store.written_bytes
+        for number in range(100):
+            assert np.array_equal(arrays[number], walk(number))
+        assert arrays._tiers.store.written_bytes == written
+        for number in range(100):
+            arrays[number][-(number % 2)] += 1
+        for number in range(100):
+            expected = walk(number)
+            expected[-(number % 2)] += 1
+            assert np.array_equal(arrays[number], expected)
+        assert arrays._tiers.store.written_bytes > written + 70 * 40_000
+        assert_disk_adds_up(arrays)
+
+
+@pytest.mark.parametrize("length", [70, 1100])
+def test_digests_differ_where_bytes_do(length: int) -> None:
     """Every flipped bit, every zero added or cut, every exchange of words gives another digest."""
-    data = FrameCodec().encode([random.Random(5).randbytes(70)], [1])
+    data = FrameCodec().encode([random.Random(5).randbytes(length)], [1])
     seen = {digest_bytes(data)}
     for position in range(len(data)):
         for bit in range(8):
@@ -192,9 +220,10 @@ def test_digests_differ_where_bytes_do() -> None:
             changed[position] ^= 1 << bit
             seen.add(digest_bytes(bytes(changed)))
     assert len(seen) == 1 + 8 * len(data)
-    assert len({digest_bytes(bytes(length)) for length in range(100)}) == 100
+    assert len({digest_bytes(bytes(zeros)) for zeros in range(2 * length)}) == 2 * length
     orders = ("abcd", "bacd", "cdab", "abdc", "dcba")
-    assert len({digest_bytes(b"".join(word.encode() * 8 for word in order)) for order in orders}) == len(orders)
+    texts = ["".join(word * (length // 8) for word in order).encode() for order in orders]
+    assert len({digest_bytes(text) for text in texts}) == len(orders)
 
 
 def test_an_empty_table_answers() -> None:

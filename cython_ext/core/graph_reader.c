@@ -573,13 +573,15 @@ PyObject *sa_graph_read(const uint8_t *data, Py_ssize_t length, PyObject *damage
     in.shared = in.shared_on_stack;
     in.frame_capacity = FRAMES_ON_STACK;
     in.shared_capacity = SHARED_ON_STACK;
-    in.frame_count = in.shared_count = 0;
-    in.tangles = 0;
+    in.frame_count = in.shared_count = in.tangles = 0;
     in.damage = damage;
     if (length < 2 || *in.at++ != SA_GRAPH_VERSION || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__) {
         return no_object(&in, "not of this version");
     }
+    /* What is being made cannot be garbage, and a value of many containers would start one collection after another. */
+    int collects = PyGC_Disable();
     PyObject *made = read_graph(&in);
+    if (collects) { PyGC_Enable(); }
     if (made == NULL) {
         explain(&in);
     }

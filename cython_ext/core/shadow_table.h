@@ -41,7 +41,7 @@ typedef struct sa_shadow_table {
     size_t mask, count, hand; /* hand: where the search for one to give up goes on */
 } sa_shadow_table;
 
-enum { SA_SHADOW_SLOTS_AT_FIRST = 64 };
+enum { SA_SHADOW_SLOTS_AT_FIRST = 64, SA_DIGEST_LANES = 4, SA_DIGEST_LANES_FROM = 1024 };
 
 static inline uint64_t sa_folded(uint64_t first, uint64_t second)
 {
@@ -49,19 +49,41 @@ static inline uint64_t sa_folded(uint64_t first, uint64_t second)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* Two lanes of a multiply-and-fold hash, each with keys of its own. `key`: 4 random words of this process. */
+/* One step of both hashes of a digest over 16 bytes. */
+static inline void sa_digest_step(uint64_t hash[2], const uint8_t *data, const uint64_t key[4])
+{
+    uint64_t word[2], one = hash[0], two = hash[1];
+    memcpy(word, data, sizeof word);
+    hash[0] = sa_folded(word[0] ^ key[2], word[1] ^ one) + word[0];
+    hash[1] = sa_folded(word[1] ^ key[3], word[0] ^ two) + word[1];
+}
+
+/* Two multiply-and-fold hashes with keys of their own. Long data take turns over four pairs of them, which do not wait
+ * for one another. `key`: 4 random words of this process. */
 static inline sa_digest sa_digest_of(const uint8_t *data, size_t length, const uint64_t key[4])
 {
-    uint64_t one = key[0] ^ length, two = key[1] + length, word[2];
-    for (; length >= sizeof word; length -= sizeof word, data += sizeof word) {
-        memcpy(word, data, sizeof word);
-        one = sa_folded(word[0] ^ key[2], word[1] ^ one) + word[0];
-        two = sa_folded(word[1] ^ key[3], word[0] ^ two) + word[1];
+    uint64_t hash[SA_DIGEST_LANES][2], last[2] = {0, 0};
+    for (size_t lane = 0; lane < SA_DIGEST_LANES; lane++) {
+        hash[lane][0] = key[0] ^ (length + lane);
+        hash[lane][1] = key[1] + (length ^ lane);
     }
-    word[0] = word[1] = 0;
-    memcpy(word, data, length);
-    one = sa_folded(word[0] ^ key[2], word[1] ^ one) + word[0];
-    two = sa_folded(word[1] ^ key[3], word[0] ^ two) + word[1];
+    if (length >= SA_DIGEST_LANES_FROM) {
+        for (; length >= SA_DIGEST_LANES * sizeof last; data += SA_DIGEST_LANES * sizeof last) {
+            for (size_t lane = 0; lane < SA_DIGEST_LANES; lane++) {
+                sa_digest_step(hash[lane], data + lane * sizeof last, key);
+            }
+            length -= SA_DIGEST_LANES * sizeof last;
+        }
+        for (size_t lane = 1; lane < SA_DIGEST_LANES; lane++) {
+            sa_digest_step(hash[0], (const uint8_t *)hash[lane], key);
+        }
+    }
+    for (; length >= sizeof last; length -= sizeof last, data += sizeof last) {
+        sa_digest_step(hash[0], data, key);
+    }
+    memcpy(last, data, length);
+    sa_digest_step(hash[0], (const uint8_t *)last, key);
+    uint64_t one = hash[0][0], two = hash[0][1];
     return (sa_digest){{sa_folded(one ^ key[3], two ^ key[2]), sa_folded(one + key[1], two ^ key[0])}};
 }
 
