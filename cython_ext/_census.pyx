@@ -13,7 +13,7 @@ from cpython.ref cimport PyObject
 from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
-from spectral_alloc._cell cimport Cell
+from spectral_alloc._cell cimport Cell, is_cell
 from spectral_alloc._ledger cimport Ledger
 from spectral_alloc._thermal cimport DictCore
 
@@ -32,6 +32,7 @@ def numbers(DictCore core not None):
         reasons[reason] = reasons.get(reason, 0) + 1
     hot = (SA_QUEUE_WINDOW, SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_FRESH, SA_QUEUE_HELD, SA_QUEUE_PINNED, SA_QUEUE_KEPT)
     warm = (SA_QUEUE_WARM, SA_QUEUE_SHIPPING)
+    stored_recipes = recipes_stored(core)
     warm_entries = sum([policy.queues[queue].count for queue in warm])
     return {
         "used_bytes": ledger.used,
@@ -41,8 +42,8 @@ def numbers(DictCore core not None):
         "entries": ledger.entry_count,
         "hot_entries": ledger.entry_count - warm_entries - ledger.cold_count - ledger.regrown_count,
         "warm_entries": warm_entries,
-        "cold_entries": ledger.cold_count,
-        "regrown_entries": ledger.regrown_count,
+        "cold_entries": ledger.cold_count - stored_recipes,
+        "regrown_entries": ledger.regrown_count + stored_recipes,
         "hot_bytes": sum([policy.queues[queue].bytes for queue in hot]),
         "warm_bytes": sum([policy.queues[queue].bytes for queue in warm]),
         "held_entries": policy.queues[SA_QUEUE_FRESH].count + policy.queues[SA_QUEUE_HELD].count,
@@ -60,6 +61,17 @@ def numbers(DictCore core not None):
         "migrations": ledger.migrations,
         "examined": ledger.examined,
     }
+
+
+cdef long long recipes_stored(DictCore core) noexcept:
+    """Entries of a durable dict of which the log has a recipe."""
+    cdef PyObject *key
+    cdef PyObject *found
+    cdef Py_ssize_t position = 0
+    cdef long long count = 0
+    while core._journal is not None and PyDict_Next(core, &position, &key, &found):
+        count += is_cell(found) and sa_cell_has_recipe(&(<Cell>found).core)
+    return count
 
 
 def band_counts(DictCore core not None):
@@ -100,8 +112,8 @@ def heat_of(DictCore core not None, Cell cell not None):
 
 
 def state_of(Cell cell not None):
-    """The name of a cell's state."""
-    return STATE_NAMES[cell.core.state]
+    """The name of a cell's state; a COLD one whose record is a recipe counts as REGROWN."""
+    return STATE_NAMES[SA_REGROWN] if sa_cell_has_recipe(&cell.core) else STATE_NAMES[cell.core.state]
 
 
 cdef str misplaced(Cell cell):

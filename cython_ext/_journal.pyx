@@ -78,6 +78,7 @@ cdef class JournalCore:
         entry.key, entry.cell = key, cell
         if cell.core.state == SA_COLD:
             entry.place, entry.frame_bytes = <unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes
+            entry.is_recipe = sa_cell_has_recipe(&cell.core)
         elif cell.core.state == SA_BACKED:
             entry.place = (<Backed>cell.core.payload).place
             entry.frame_bytes = (<Backed>cell.core.payload).frame_bytes
@@ -138,6 +139,8 @@ cdef class JournalCore:
             core.holds_containers |= sa_is_container(key) | sa_is_container(value)
             self.ledger.enter(spare, value, closure_api.size_key(<PyObject *>key))
             self.note_new(key, spare)
+            if core._regrowth is not None:
+                core._regrowth.entered(spare, key)
             if self.ledger.entry_count >= core.table_check:
                 core.weigh_table()
         self.after(core)
@@ -231,6 +234,11 @@ cdef class JournalCore:
             entry.digest = digest
             entry.flat = cell.core.flat
 
+    def touch(self, Cell cell not None, key):
+        """The next commit looks at an entry as if it had been written."""
+        if cell.core.state != SA_DETACHED:
+            self.note(key, cell)
+
     def let_go(self, Cell cell not None):
         """Forget the entry of a cell that is on disk and clean: the cell says all that is known."""
         cdef JournalEntry entry = self.entries.get(address_of(cell))
@@ -239,6 +247,8 @@ cdef class JournalCore:
         if cell.core.state == SA_COLD and entry.frame_bytes:
             # Compaction may have moved the frame while the cell was on its way here.
             cell.core.payload = <void *><size_t>entry.place
+            if entry.is_recipe:
+                sa_cell_mark_recipe(&cell.core, <void *>self.ledger)
             del self.entries[address_of(cell)]
 
     def is_clean(self, JournalEntry entry not None):

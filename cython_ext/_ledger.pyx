@@ -311,12 +311,13 @@ cdef class Ledger:
 
     def whereabouts(self, Cell cell):
         """Where the value of a cell is: ("live", object), ("warm", frame), ("cold", place, frame_bytes),
-        ("regrown", digest, more of it) or ("gone",).
+        ("recipe", place, frame_bytes), ("regrown", digest, more of it) or ("gone",).
         """
         if cell.core.state == SA_WARM:
             return ("warm", <object>cell.core.payload)
         if cell.core.state == SA_COLD:
-            return ("cold", <unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes)
+            return ("recipe" if sa_cell_has_recipe(&cell.core) else "cold", <unsigned long long><size_t>cell.core.payload,
+                    cell.core.frame_bytes)
         if cell.core.state == SA_REGROWN:
             return ("regrown", <unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes)
         return ("gone",) if cell.core.state == SA_DETACHED else ("live", self.live(cell))
@@ -345,7 +346,7 @@ cdef class Ledger:
         if cell.core.frequency < 2 and not insist and type(value) in (str, bytes, int, float, complex):
             return value
         self.promotions += 1
-        if cell.core.flat and cell.core.state == SA_COLD:
+        if cell.core.flat and origin[0] == "cold":
             backed = Backed.__new__(Backed)
             backed.value, backed.place, backed.frame_bytes = value, origin[1], origin[2]
             Py_INCREF(backed)

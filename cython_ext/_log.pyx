@@ -31,10 +31,12 @@ cdef enum:
     KIND_TOMBSTONE = 2
     KIND_PARKED = 3
     KIND_DICTIONARY = 4
+    KIND_REGROWN = 5
     FLAG_CONTINUES = 1
     FLAG_FLAT = 2
     FLAG_PICKLED = 4
     FLAG_MOVED = 8
+    FLAG_IS_REGROWN = 16         # of slots alone: no record has it
     TAG_STR = 115
     TAG_BYTES = 98
 
@@ -43,8 +45,9 @@ cdef enum:
     SALT_BYTES = 16
     OFFSET_BITS = 40
 
-PUT, TOMBSTONE, PARKED, DICTIONARY = KIND_PUT, KIND_TOMBSTONE, KIND_PARKED, KIND_DICTIONARY
+PUT, TOMBSTONE, PARKED, DICTIONARY, REGROWN = KIND_PUT, KIND_TOMBSTONE, KIND_PARKED, KIND_DICTIONARY, KIND_REGROWN
 CONTINUES, FLAT, PICKLED, MOVED = FLAG_CONTINUES, FLAG_FLAT, FLAG_PICKLED, FLAG_MOVED
+IS_REGROWN = FLAG_IS_REGROWN
 HEAD_BYTES = SA_LOG_HEAD_BYTES
 
 
@@ -306,9 +309,9 @@ cdef class LogIndex:
         kind = (head >> 8) & 0xFF
         if kind != KIND_TOMBSTONE:
             self.fed_bytes += SA_LOG_HEAD_BYTES + frame_bytes
-        if kind == KIND_PUT:
+        if kind == KIND_PUT or kind == KIND_REGROWN:
             self.put(self.key_of(hint + HINT_HEAD_BYTES, key_bytes), segment << OFFSET_BITS | head >> 16, birth, frame_bytes,
-                     head & 0xFF)
+                     (head & 0xFF) | (FLAG_IS_REGROWN if kind == KIND_REGROWN else 0))
         elif kind == KIND_TOMBSTONE:
             key = self.key_of(hint + HINT_HEAD_BYTES, key_bytes)
             number = self.numbers.pop(key, None)

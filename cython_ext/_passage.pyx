@@ -30,7 +30,7 @@ from spectral_alloc._express cimport Express
 from spectral_alloc._graph_stream cimport stream_of
 from spectral_alloc._ledger cimport Ledger, frame_bytes_in_memory
 from spectral_alloc._regrow cimport Regrowth
-from spectral_alloc._shadows cimport Shadows
+from spectral_alloc._shadows cimport Shadows, digest_of_parts
 
 import threading
 
@@ -98,7 +98,7 @@ cdef class Passage:
         self.forget_readers()
 
     def take_general_way(self):
-        """From now on all values go the general way: up by general_value(frame, cell, origin) of a subclass."""
+        """From now on all values go the general way: up by general_value(frame, cell, origin, key) of a subclass."""
         self.is_general = True
 
     def adopt_recipes(self, Regrowth regrowth):
@@ -137,7 +137,7 @@ cdef class Passage:
                 if frame is None:
                     continue
                 if self.is_general:
-                    own = self.ledger.arrive(cell, origin, self.general_value(frame, cell, origin), insist)
+                    own = self.ledger.arrive(cell, origin, self.general_value(frame, cell, origin, key), insist)
                 else:
                     own = self.installed(cell, origin, frame, insist)
             except CorruptFrameError as error:
@@ -163,7 +163,7 @@ cdef class Passage:
         if value is OTHER_WAY:
             parts = self.codec.decode(frame)
             if casts_shadow:
-                digest = self.shadows.digest_of_parts(parts)
+                digest = digest_of_parts(parts)
             value = loads(parts)
         else:
             stream = self.express.stream_of_last(frame)
@@ -258,7 +258,7 @@ cdef class Passage:
 
     def rests_whole(self, Departure departure not None, list parts not None):
         """The same for the parts of a value that takes the general way; they are let go of if it rests."""
-        return self.may_rest(departure) and self.adopted(departure, self.shadows.digest_of_parts(parts), parts)
+        return self.may_rest(departure) and self.adopted(departure, digest_of_parts(parts), parts)
 
     cdef bint adopted(self, Departure departure, sa_digest digest, list parts=None) except *:
         cdef sa_shadow shadow

@@ -18,10 +18,11 @@ Invariants:
 Threads: safe. Cost: a departure that was proved before one digest (0.5 us for a small value); a trial and a read the recipe too.
 """
 import threading
+from hashlib import blake2b
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from c_cell cimport *
@@ -31,7 +32,7 @@ from spectral_alloc._departure cimport Departure, Shipment
 from spectral_alloc._graph_stream cimport content_of
 from spectral_alloc._ledger cimport Ledger
 from spectral_alloc._recipe_book cimport Cost, Recipe, RecipeBook, address_of
-from spectral_alloc._shadows cimport digest_of
+from spectral_alloc._shadows cimport digest_of, digest_of_parts
 from spectral_alloc._thermal cimport DictCore
 
 from spectral_alloc._cell import EntryGoneError
@@ -39,7 +40,7 @@ from spectral_alloc._iteration import key_of_cell
 from spectral_alloc._ledger import AGAIN
 from spectral_alloc._stray import UNKNOWN_KEY
 from spectral_alloc.closure import ODD_SETS
-from spectral_alloc.errors import RegrowError
+from spectral_alloc.errors import CorruptFrameError, RegrowError
 from spectral_alloc.serializer import dumps
 from spectral_alloc.shared_objects import SharedObjects
 
@@ -157,7 +158,7 @@ cdef class Regrowth(RecipeBook):
     cdef int comes_back(self, Cell cell, key) except -1:
         """A value came back from a frame: it is untried if nobody remembers what its recipe gives."""
         cdef sa_digest digest
-        if self.function is None or cell.core.state != SA_HOT or key is UNKNOWN_KEY or key is None:
+        if self.function is None or self.is_stored or cell.core.state != SA_HOT or key is UNKNOWN_KEY or key is None:
             return 0
         address = address_of(cell)
         if address not in self.recipes and not self.proof_of(cell, &digest):
@@ -168,6 +169,10 @@ cdef class Regrowth(RecipeBook):
         """(key, function, args) of all recipes for one key."""
         cdef Recipe recipe
         return [(recipe.key, recipe.function, recipe.args) for recipe in [*self.recipes.values(), *self.awaiting.values()]]
+
+    def has_own(self, Cell cell not None):
+        """Is there a recipe for this entry alone?"""
+        return address_of(cell) in self.recipes
 
     def covers(self, Cell cell not None):
         """Is there a recipe for an entry?"""
@@ -208,12 +213,15 @@ cdef class Regrowth(RecipeBook):
 
     cdef bint digest(self, value, unsigned flags, sa_digest *digest) except *:
         """Take the digest of a value; False if it has none."""
-        cdef bytes content = content_of(value, False)
+        cdef bytes content = content_of(value, self.is_stored)
         if content is None:
-            if flags & FLAG_ODD_SETS:
+            if self.is_stored or flags & FLAG_ODD_SETS:
                 return False
-            content = b"".join([part_digest(part) for part in dumps(value, 0, objects=self.objects)[0]])
-        digest[0] = digest_of(<const uint8_t *>PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content))
+            digest[0] = digest_of_parts(dumps(value, 0, objects=self.objects)[0])
+        elif self.is_stored:
+            memcpy(digest.word, PyBytes_AS_STRING(blake2b(content, digest_size=sizeof(digest.word)).digest()), sizeof(digest.word))
+        else:
+            digest[0] = digest_of(<const uint8_t *>PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content))
         digest.word[1] &= MORE_MASK
         return True
 
@@ -280,7 +288,7 @@ cdef class Regrowth(RecipeBook):
 
     def takes_departure(self, Departure departure not None, double read_seconds):
         """takes() for a departure that went the general way; False at once if it was asked before."""
-        return not departure.exposed and self.takes(departure, read_seconds)
+        return not self.is_stored and not departure.exposed and self.takes(departure, read_seconds)
 
     def takes_shipped(self, Shipment shipment not None, value_of, double read_seconds):
         """Drop the frames of a shipment whose values their recipes give back; `value_of` reads a frame."""
@@ -303,8 +311,10 @@ cdef class Regrowth(RecipeBook):
         """Regrow a value and install it: what Ledger.arrive returns. Others who want it wait for the same run."""
         cdef unsigned long thread = PyThread_get_thread_ident()
         cdef Ticket ticket
+        cdef sa_digest digest
+        digest.word[0], digest.word[1] = origin[1], origin[2]
         if thread in self.busy:
-            return ledger.arrive(cell, origin, self.grown(cell, key, origin), insist)
+            return ledger.arrive(cell, origin, self.grown(cell, key, digest), insist)
         address = address_of(cell)
         ticket = self.tickets.get(address)
         if ticket is None:
@@ -315,7 +325,7 @@ cdef class Regrowth(RecipeBook):
                 if ticket.origin != origin:
                     if ledger.whereabouts(cell) != origin:
                         return AGAIN
-                    self.fill(ticket, cell, key, origin)
+                    self.fill(ticket, cell, key, origin, digest)
             if ticket.error is not None:
                 raise ticket.error
             return ledger.arrive(cell, origin, ticket.value, insist)
@@ -324,37 +334,92 @@ cdef class Regrowth(RecipeBook):
             if self.tickets.get(address) is ticket:
                 del self.tickets[address]
 
-    cdef int fill(self, Ticket ticket, Cell cell, key, tuple origin) except -1:
+    cdef int fill(self, Ticket ticket, Cell cell, key, tuple origin, sa_digest digest) except -1:
         """Run a recipe for all who wait for a ticket. KeyboardInterrupt is not theirs: the next of them runs it again."""
         try:
-            ticket.value, ticket.error = self.grown(cell, key, origin), None
+            ticket.value, ticket.error = self.grown(cell, key, digest), None
         except Exception as error:
             ticket.value, ticket.error = None, error
         ticket.origin = origin
         return 0
 
-    cdef object grown(self, Cell cell, key, tuple origin):
+    cdef object grown(self, Cell cell, key, sa_digest digest):
         """The value that a REGROWN entry had, from its recipe; RegrowError if that gives another."""
         cdef Recipe recipe = self.recipes.get(address_of(cell))
-        cdef sa_digest digest
+        cdef sa_digest given
         if recipe is not None:
             key = recipe.key
         elif key is UNKNOWN_KEY:
             key = key_of_cell(self.container(), cell)
         if recipe is None and self.function is None:
-            raise RegrowError(f"the recipe of key {key!r} is gone", key)
+            raise RegrowError(f"there is no recipe for the value of key {key!r}: open the dict with regrow=", key)
         try:
             value = self.run(recipe, key)
         except KeyError as error:
             # A KeyError would say that the key is not there.
             raise RegrowError(f"the recipe of key {key!r} found no value any more: {error!r}", key) from error
         try:
-            same = self.digest(value, 0, &digest) and digest.word[0] == origin[1] and digest.word[1] == origin[2]
+            same = self.digest(value, 0, &given) and sa_digests_equal(given, digest)
         except Exception:
             same = False
         if not same:
             raise RegrowError(f"the recipe of key {key!r} gave something else than the value that it stands for", key)
         return value
+
+    # in a log -----------------------------------------------------------------------------------------------------------
+
+    def prove(self, Cell cell not None, key, double read_seconds):
+        """Before a commit: try the recipe of an entry out, if it was not."""
+        cdef sa_digest given
+        cdef Recipe recipe = self.recipes.get(address_of(cell))
+        cdef Cost cost = self.cost if recipe is None else recipe.cost
+        if cost is not None:
+            if recipe is None:
+                self.keys[address_of(cell)] = key
+            self.expects(cell, recipe, cost, read_seconds, &given)
+            self.keys.pop(address_of(cell), None)
+
+    def stands_for(self, Cell cell not None, value, double read_seconds):
+        """(digest, Recipe or None for that of all keys) if an entry's recipe was proved to give this very value; else None."""
+        cdef sa_digest given, own
+        cdef Recipe recipe = self.recipes.get(address_of(cell))
+        cdef Cost cost = self.cost if recipe is None else recipe.cost
+        if cost is None or not self.proof_of(cell, &given) or not self.is_worth(cost, read_seconds):
+            return None
+        if not self.digest(value, 0, &own) or not sa_digests_equal(given, own):
+            return None
+        return (<char *>own.word)[:sizeof(own.word)], recipe
+
+    def regrow_stored(self, Cell cell not None, key, tuple origin not None, bytes digest not None):
+        """The value of which the log has this digest; others who want it wait for the same run."""
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        cdef Ticket ticket
+        cdef sa_digest expected
+        if len(digest) != sizeof(expected.word):
+            raise CorruptFrameError(f"the digest of a recipe has {sizeof(expected.word)} bytes, not {len(digest)}")
+        memcpy(expected.word, PyBytes_AS_STRING(digest), sizeof(expected.word))
+        if thread in self.busy:
+            return self.grown(cell, key, expected)
+        address = address_of(cell)
+        ticket = self.tickets.setdefault(address, Ticket.__new__(Ticket))
+        try:
+            self.busy.add(thread)
+            with ticket.lock:
+                if ticket.origin != origin:
+                    self.fill(ticket, cell, key, origin, expected)
+            if ticket.error is not None:
+                raise ticket.error
+            self.keep(cell, expected.word[0], expected.word[1])
+            return ticket.value
+        finally:
+            self.busy.discard(thread)
+            if self.tickets.get(address) is ticket:
+                del self.tickets[address]
+
+    def adopt_function(self, function):
+        """Use a function for all keys from now on, if there is none."""
+        if self.function is None:
+            self.function, self.cost = function, self.cost_of(function)
 
     # missing keys -------------------------------------------------------------------------------------------------------
 
@@ -399,14 +464,3 @@ cdef class Regrowth(RecipeBook):
                 del self.missing_tickets[key]
         return DictCore.setdefault(core, key, ticket.value)
 
-
-cdef bytes part_digest(part):
-    """The digest of one part of a pickled value, as bytes."""
-    cdef Py_buffer view
-    cdef sa_digest digest
-    PyObject_GetBuffer(part, &view, PyBUF_SIMPLE)
-    try:
-        digest = digest_of(<const uint8_t *>view.buf, view.len)
-    finally:
-        PyBuffer_Release(&view)
-    return (<char *>&digest)[:sizeof(digest)]

@@ -30,6 +30,7 @@ cdef enum:
     CELL_BYTES = 48          # asserted in _cell.pyx
     OFFSET_BITS = 40
     FLAG_FLAT = 2
+    FLAG_IS_REGROWN = 16     # of LogIndex
     ROW_BYTES = 11           # place 8, count 2, state 1
 
 
@@ -51,6 +52,8 @@ def restore(DictCore core not None, LogIndex index not None):
         cell.core.payload = <void *><size_t>slot.place
         cell.core.frame_bytes = slot.frame_bytes
         cell.core.ledger = <void *>ledger
+        if slot.flags & FLAG_IS_REGROWN:
+            sa_cell_mark_recipe(&cell.core, <void *>ledger)
         cell.core.flat = (slot.flags & FLAG_FLAT) != 0
         PyDict_SetItem(core, key_object, cell)
         ledger.entry_count += 1

@@ -32,7 +32,7 @@ def value_of_stray(Cell cell not None):
     if cell.core.state == SA_DETACHED:
         return <object>cell.core.payload if cell.core.payload is not NULL else None
     if cell.core.state == SA_COLD or cell.core.state == SA_REGROWN:
-        address = <size_t>cell.core.ledger
+        address = <size_t>cell.core.ledger & ~<size_t>1
     else:
         address = <size_t>sa_policy_of_slow(&cell.core) - policy_offset
     if not is_ledger(address):

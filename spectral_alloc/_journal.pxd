@@ -11,6 +11,7 @@ cdef class JournalEntry:
     cdef public unsigned long long birth                 # 0: not known
     cdef public object digest        # of the serialised value as committed; None: not known
     cdef public bint flat            # deeply immutable: never compared
+    cdef public bint is_recipe                           # the committed record is a recipe
     cdef public bint in_flight       # a commit is writing it
 
 

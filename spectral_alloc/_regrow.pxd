@@ -17,6 +17,7 @@ cdef class Ticket:
 cdef class Regrowth(RecipeBook):
     cdef readonly object function    # of the whole dict, or None
     cdef readonly bint is_always     # used whatever it costs
+    cdef public bint is_stored       # of a durable dict: recipes stand in its log, digests are good in any process
     cdef Cost cost                   # of the function of the whole dict
     cdef dict costs                  # code or type of a function -> Cost
     cdef readonly dict awaiting      # key -> Recipe, of keys that are not there
@@ -40,6 +41,6 @@ cdef class Regrowth(RecipeBook):
     cdef bint expects(self, Cell cell, Recipe recipe, Cost cost, double read_seconds, sa_digest *given) except *
     cdef bint is_current(self, Cell cell, Recipe recipe) except *
     cdef object read(self, Ledger ledger, Cell cell, key, tuple origin, bint insist)
-    cdef int fill(self, Ticket ticket, Cell cell, key, tuple origin) except -1
-    cdef object grown(self, Cell cell, key, tuple origin)
+    cdef int fill(self, Ticket ticket, Cell cell, key, tuple origin, sa_digest digest) except -1
+    cdef object grown(self, Cell cell, key, sa_digest digest)
     cdef object supplied(self, DictCore core, key)

@@ -14,7 +14,6 @@ cdef class Shadows:
     cdef uint32_t pending_accesses
 
     cdef sa_digest digest(self, bytes stream) noexcept
-    cdef sa_digest digest_of_parts(self, parts) except *
     cdef void expect(self, const void *cell, uint64_t place, sa_digest digest, uint32_t accesses) noexcept
     cdef void unexpect(self) noexcept
     cdef int drop(self, uint64_t place, uint64_t frame_bytes) except -1
@@ -26,3 +25,4 @@ cdef class Shadows:
 
 
 cdef sa_digest digest_of(const uint8_t *data, size_t length) noexcept
+cdef sa_digest digest_of_parts(parts) except *

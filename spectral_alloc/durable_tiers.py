@@ -18,6 +18,7 @@ from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.journal import Journal
 from spectral_alloc.log import Log
 from spectral_alloc.log_compaction import compact_segments, compaction_victims
+from spectral_alloc.stored_recipes import StoredRecipes, is_recipe
 from spectral_alloc.tiers import BATCH_BYTES, Settings, Tiers
 from spectral_alloc.value_form import digest_of
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from spectral_alloc._cell import Cell
     from spectral_alloc._journal import JournalEntry
     from spectral_alloc._ledger import Ledger
+    from spectral_alloc._regrow import Regrowth
     from spectral_alloc._thermal import DictCore
 
 __all__ = ["DurableTiers"]
@@ -54,6 +56,12 @@ class DurableTiers(Tiers):
         """Take orders from a journal: from now on it decides which frames on disk are dead."""
         self.journal = journal
         self._serve(journal.release)
+
+    def serve_recipes(self, regrowth: "Regrowth | None") -> None:
+        """Let recipes stand in the log for values from now on."""
+        super().serve_recipes(regrowth)
+        if regrowth is not None:
+            self.journal.recipes = StoredRecipes(regrowth, self.journal.form, self)
 
     # down -----------------------------------------------------------------------------------------------------------
 
@@ -132,13 +140,24 @@ class DurableTiers(Tiers):
     def _dumps(self, value: Any, flags: int) -> tuple[list[Any], Sequence[int]]:
         return self.journal.form.dumps(value)
 
-    def general_value(self, frame: bytes, cell: "Cell", origin: tuple[Any, ...]) -> Any:
+    def general_value(self, frame: bytes, cell: "Cell", origin: tuple[Any, ...], key: object) -> Any:
         """The value of a frame; what is on disk is known from now on, by its digest."""
         parts = self.codec.decode(frame)
-        value = self.journal.form.loads(parts)
-        if origin[0] == "cold" and origin[1] not in self.journal.parked:
+        if is_recipe(parts):
+            value = self._recipes().value_of(parts, cell, key, origin)
+            parts, _ = self.journal.form.dumps(value)
+        else:
+            value = self.journal.form.loads(parts)
+        if origin[0] != "warm" and origin[1] not in self.journal.parked:
             self.journal.adopt(cell, origin, digest_of(parts))
         return value
+
+    def _recipes(self) -> StoredRecipes:
+        container = self.journal.container()
+        if self.journal.recipes is None and container is not None:
+            container._grown()
+        assert self.journal.recipes is not None
+        return self.journal.recipes
 
     def load(self, cell: "Cell", key: object, insist: bool = False) -> Any:
         """As Tiers.load; an entry that stays on disk needs no memory of it."""

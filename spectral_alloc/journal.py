@@ -19,7 +19,7 @@ import os
 import pickle
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from spectral_alloc.log import Log, Record
 from spectral_alloc.value_form import ValueForm, digest_of, is_flat
 
 if TYPE_CHECKING:
+    from spectral_alloc.stored_recipes import StoredRecipes
     from spectral_alloc.thermal_dict import ThermalDict
 
 __all__ = ["DURABILITY", "Journal"]
@@ -65,6 +66,7 @@ class Journal(JournalCore):
         self.is_eager = durability != "none" and not self.is_readonly
         self.is_strict = durability == "always" and not self.is_readonly
         self.lock: OpenFile | None = None
+        self.recipes: StoredRecipes | None = None
         self.commit_count = 0
         self.relief_failure_count = 0
         self._lock = threading.RLock()
@@ -83,6 +85,13 @@ class Journal(JournalCore):
     def check_key(self, key: object) -> None:
         """Raise TypeError for a key that cannot be stored."""
         self.form.key_bytes(key)
+
+    def check_recipe(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Raise TypeError for a recipe that cannot be stored."""
+        if self.is_readonly:
+            self.refuse()
+        assert self.recipes is not None
+        self.recipes.check(function, args)
 
     def remember(self, key: object) -> None:
         """Keep what a key had before this write, in case it must be undone."""
@@ -177,6 +186,8 @@ class Journal(JournalCore):
         thread = threading.get_ident()
         if self.is_readonly or thread in (self._committing, self._owner):
             return
+        if self.recipes is not None:
+            self.recipes.prove(list(self.dirty))
         with self._lock:
             self._committing = thread
             try:
@@ -186,7 +197,11 @@ class Journal(JournalCore):
 
     def commit_for_relief(self) -> None:
         """Before values leave RAM: commit, so that they need not be parked; not worth waiting for another thread."""
-        if not self.dirty or self._owner or not self._lock.acquire(blocking=False):
+        if not self.dirty or self._owner:
+            return
+        if self.recipes is not None:
+            self.recipes.prove(list(self.dirty))  # user code: not under the lock
+        if not self._lock.acquire(blocking=False):
             return
         try:
             self.commit()
@@ -335,15 +350,17 @@ class _Batch:
     def record(self, entry: JournalEntry, state: str, thing: Any) -> Record | None:
         """The record of one value, None if the log has it already."""
         journal = self.journal
-        parked, flat = 0, False
+        parked, flat, recipe = 0, False, None
         if state == "live":
             flat = is_flat(thing)
             parts, item_sizes = journal.form.dumps(thing)
             digest = None if flat else digest_of(parts)
-            if digest is not None and digest == entry.digest and entry.frame_bytes:
+            recipe = journal.recipes.frame_for(entry.cell, thing) if journal.recipes is not None else None
+            is_committed = digest is not None and digest == entry.digest and entry.frame_bytes
+            if is_committed and entry.is_recipe == (recipe is not None):
                 self.same.append(entry)
                 return None
-            frame = journal.codec.encode(parts, item_sizes)
+            frame = journal.codec.encode(parts, item_sizes) if recipe is None else recipe[0]
         else:
             if state == "parked":
                 parked = thing[0]
@@ -354,12 +371,15 @@ class _Batch:
             parts = journal.codec.decode(frame)
             digest = digest_of(parts)
             flat = entry.cell is not None and entry.flat
-        flags = (_log.FLAT if flat else 0) | (_log.PICKLED if journal.form.is_pickled(parts) else 0)
+        needs_trust = journal.form.is_pickled(parts) if recipe is None else recipe[1]
+        flags = (_log.FLAT if flat else 0) | (_log.PICKLED if needs_trust else 0)
         key = journal.form.key_bytes(entry.key)
         if entry.frame_bytes and not entry.birth:
             entry.birth = journal.log.birth_at(entry.place)
         self.outcomes.append((entry, False, len(frame), digest, flat, parked))
-        return Record(_log.PUT, key, frame, flags, entry.birth if entry.frame_bytes else 0)
+        entry.is_recipe = recipe is not None
+        kind = _log.PUT if recipe is None else _log.REGROWN
+        return Record(kind, key, frame, flags, entry.birth if entry.frame_bytes else 0)
 
     def finish(self, places: list[int]) -> None:
         """All is in the log."""

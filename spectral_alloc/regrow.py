@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from spectral_alloc._regrow import Regrowth
+from spectral_alloc.journal import Journal
 
 if TYPE_CHECKING:
     from spectral_alloc._cell import Cell
+    from spectral_alloc._journal import JournalCore
     from spectral_alloc.tiers import Settings, Tiers
 
 __all__ = ["RegrowMethods", "checked_recipe"]
@@ -32,6 +34,7 @@ class RegrowMethods:
     __slots__ = ()
 
     if TYPE_CHECKING:
+        _journal: JournalCore | None
         _regrowth: Regrowth | None
         _settings: Settings
         _reference: ref[Any]
@@ -61,8 +64,12 @@ class RegrowMethods:
         ...     d.demote("squares"), d["squares"][30]
         (<Residency.REGROWN: 'regrown'>, 900)
         """
+        checked_recipe(function)
         regrowth = self._grown()
-        recipe = regrowth.make_recipe(key, checked_recipe(function), args)
+        journal = self._journal
+        if isinstance(journal, Journal):
+            journal.check_recipe(function, args)
+        recipe = regrowth.make_recipe(key, function, args)
         try:
             cell = self._find(key)
         except KeyError:
@@ -71,6 +78,8 @@ class RegrowMethods:
         # What C code put into the table behind our back never moves, and needs no recipe.
         while cell is not None and not regrowth.assign(cell, recipe):
             self._tiers.load(cell, key, insist=True)
+        if journal is not None and cell is not None:
+            journal.touch(cell, key)
 
     def _grown(self) -> Regrowth:
         """The recipes of this dict, from now on if it had none."""

@@ -38,3 +38,24 @@ def all_regrown(subject: ThermalDict) -> bool:
     stats = subject.stats()
     bytes_kept = stats.warm_bytes + stats.hot_bytes + stats.disk_file_bytes
     return stats.regrown_entries == len(subject) and bytes_kept == 0
+
+
+def words(key: Any) -> list[str]:
+    """A recipe that a durable dict can name."""
+    return [f"the words of {key}", *("some more text" for _ in range(9))]
+
+
+def other_words(key: Any) -> list[str]:
+    """What the recipe of that name became in another release."""
+    return words(key)[::-1]
+
+
+def mixed(key: int) -> Any:
+    """Values of many kinds, one of them a set of strings."""
+    text = f"text {key}"
+    return [text, [text, text], {text: (1.5, -0.0)}, {text, "a", "b", "c"}, (b"x" * key, 2**80), text * 40][key % 6]
+
+
+def sums(numbers: Any, count: int) -> list[float]:
+    """A recipe with an array among its arguments."""
+    return [float(numbers[start::count].sum()) for start in range(count)]

@@ -20,6 +20,8 @@
  *   REGROWN    the digest of the value, 64 bits NONE   (and 48 more in next_or_length; the value is a recipe's)
  *   DETACHED   the live object or NULL          NONE   (no longer an entry: deleted, or its dict is gone)
  *
+ * In a durable dict the record at the place of a COLD cell may be a recipe: bit 0 of `ledger` is set then.
+ *
  * Invariants (Shelf.check walks them all):
  *   1. A cell is linked in exactly the queue that its `queue` names; NONE is not linked.
  *   2. state and queue fit together as in the table above.
@@ -80,6 +82,13 @@ typedef struct sa_cell {
 
 _Static_assert(sizeof(void *) == 8, "addresses are cut to 48 bits, which user space on 64-bit Linux stays within");
 _Static_assert(sizeof(sa_cell) == 32, "the bookkeeping promise of docs/architecture.md counts on 32 bytes");
+
+/* Say that what lies at the place of a COLD cell is a recipe. */
+static inline void sa_cell_mark_recipe(sa_cell *cell, void *ledger) { cell->at.ledger = (void *)((uintptr_t)ledger | 1); }
+
+static inline int sa_cell_has_recipe(const sa_cell *cell) {
+    return cell->state == SA_COLD && (uintptr_t)cell->at.ledger & 1;
+}
 
 static inline sa_cell *sa_cell_next(const sa_cell *cell) { return (sa_cell *)(uintptr_t)cell->next_or_length; }
 
