@@ -6,7 +6,9 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures", "_fork")]
+HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures", "_fork", "_lock")]
+TOUCH = [f"touch{part}.c" for part in ("", "_life", "_windows", "_userfault", "_signal")]
+GENERATOR = ["mixer.c", "variates.c", "generator.c"]
 
 # module -> C files of cython_ext/core linked into it
 EXTENSIONS = {
@@ -27,20 +29,27 @@ EXTENSIONS = {
     "_shadows": [],
     "_census": ["policy.c"],
     "_heap": [*HEAP, "spectrum.c"],
+    "_heap_ledger": [*HEAP],
+    "_heap_pages": [],
     "_heap_census": [*HEAP],
     "_parity": ["parity.c"],
     "_policy": ["policy.c", "replay.c"],
     "_log": ["log_record.c", "crc32c.c"],
+    "_record_writer": ["log_record.c", "crc32c.c"],
     "_safe": [],
     "_journal": [],
+    "_commit": ["crc32c.c"],
     "_restore": [],
     "_thermal": [],
     "_iteration": [],
     "_address": [],
-    "_generator": ["mixer.c", "variates.c", "generator.c", "permutation.c", "sorted.c"],
+    "_generator": [*GENERATOR, "permutation.c", "sorted.c"],
+    "_formula": [f"formula_{part}.c" for part in ("grow", "series", "noise", "find", "shape", "fill")],
     "_edit_journal": ["edit_block.c", "edit_sort.c", "crc32c.c"],
     "_overlay": ["overlay.c", "overlay_bulk.c", "edit_block.c", "edit_sort.c", "crc32c.c"],
     "_space": ["variates.c"],
+    "_touch": [*TOUCH, "page_store.c", "page_pack.c", "shuffle.c", "crc32c.c"],
+    "_touch_space": ["touch_space.c", *GENERATOR, "overlay.c", "overlay_bulk.c", "edit_sort.c"],
 }
 
 HEADERS = sorted(glob("cython_ext/core/*.h"))

@@ -15,19 +15,26 @@ Threads: safe under the GIL; zstandard releases it while it works.
 Cost: 0.4 us beside what zstd takes to compress, 0.3 us beside what it takes to decompress and the value to be made.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from c_short_frame cimport *
+from spectral_alloc._formula cimport flat_formula_of
 from spectral_alloc._graph_stream cimport GRAPH_STREAM, value_of
+from spectral_alloc._shadows cimport digest_of_memory
 
 from spectral_alloc.frame_dictionary import zstd_decompressor
 
 cdef enum:
     ENCODE_FROM_BYTES = 64       # as frame.py: COMPRESS_FROM_BYTES
     ENCODE_BELOW_BYTES = 4096    # as frame.py: LARGE_FROM_BYTES
+    FORMULA_FROM_BYTES = 512     # as frame.py
+    FORMULA_SURE_BYTES = 64      # as frame.py
     DICTIONARIES_KEPT = 4        # whose decompressors are kept: each takes 100 KiB
+    OBSERVE_EVERY = 8            # of the values that are encoded many at a time
+    TOGETHER_FROM = 64           # streams: one call for all makes a context of its own, which takes 80 us
 
 cdef double RAW_ABOVE_SHARE = 0.95  # as frame.py
 
@@ -50,39 +57,117 @@ cdef class Express:
     cpdef object encode(self, bytes stream):
         """The frame of a stream, or None if this is for the general way."""
         cdef Py_ssize_t length = PyBytes_GET_SIZE(stream)
-        cdef bytes payload
-        if length < ENCODE_FROM_BYTES or length >= ENCODE_BELOW_BYTES:
+        cdef bytes payload, formula = None
+        if self.stays_raw(length):
+            return self.framed(SA_FRAME_RAW, 0, length, <const uint8_t *>PyBytes_AS_STRING(stream), length)
+        if length >= ENCODE_BELOW_BYTES:
             return None
         dictionary = self.dictionaries.current
         if dictionary is None:
             return None
+        if length >= FORMULA_FROM_BYTES:
+            try:
+                formula = flat_formula_of(stream)
+            except MemoryError:
+                return None
+        if formula is not None and PyBytes_GET_SIZE(formula) <= FORMULA_SURE_BYTES:
+            return self.framed(
+                SA_FRAME_FORMULA, 0, length, <const uint8_t *>PyBytes_AS_STRING(formula), PyBytes_GET_SIZE(formula)
+            )
         try:
             payload = self.payload_of(stream, dictionary)
         except Exception:
             return None
         self.dictionaries.observe(stream, PyBytes_GET_SIZE(payload))
-        if PyBytes_GET_SIZE(payload) > RAW_ABOVE_SHARE * length:
-            return self.framed(SA_FRAME_RAW, 0, length, stream)
-        return self.framed(SA_FRAME_ZSTD_DICTIONARY, dictionary.id, length, payload)
+        return self.chosen(
+            stream, dictionary.id, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), formula
+        )
 
-    cdef object payload_of(self, bytes stream, object dictionary):
+    cdef list encode_many(self, list streams):
+        """The same for many streams, which zstd gets in one call, so that others can run meanwhile."""
+        cdef list made = []
+        cdef list chosen = []
+        cdef Py_ssize_t index, length
+        cdef Py_buffer view
+        cdef bytes stream
+        dictionary = self.dictionaries.current
+        for stream in streams:
+            length = PyBytes_GET_SIZE(stream)
+            if self.stays_raw(length):
+                made.append(self.framed(SA_FRAME_RAW, 0, length, <const uint8_t *>PyBytes_AS_STRING(stream), length))
+            else:
+                made.append(None)
+                if dictionary is not None and length < ENCODE_BELOW_BYTES:
+                    chosen.append(stream)
+        payloads = self.compressed(chosen, dictionary) if chosen else None
+        if payloads is None:
+            return made
+        length, index = 0, 0
+        for stream in streams:
+            if made[index] is None and PyBytes_GET_SIZE(stream) < ENCODE_BELOW_BYTES:
+                PyObject_GetBuffer(payloads[length], &view, PyBUF_SIMPLE)
+                try:
+                    made[index] = self.chosen(stream, dictionary.id, <const uint8_t *>view.buf, view.len)
+                    if length % OBSERVE_EVERY == 0:
+                        self.dictionaries.observe(stream, view.len)
+                finally:
+                    PyBuffer_Release(&view)
+                length += 1
+            index += 1
+        return made
+
+    cdef object compressed(self, list streams, object dictionary):
+        """A sequence of their payloads, None if zstd fails."""
+        try:
+            known = self.borrowed(dictionary)
+            compressor = known[1].__self__
+            if len(streams) >= TOGETHER_FROM and hasattr(compressor, "multi_compress_to_buffer"):
+                payloads = compressor.multi_compress_to_buffer(streams, 0)
+            else:
+                payloads = [known[1](stream) for stream in streams]
+            self.idle_compressors.append(known)
+            return payloads
+        except Exception:
+            return None
+
+    cdef inline bint stays_raw(self, Py_ssize_t length) noexcept:
+        return length < ENCODE_FROM_BYTES or (self.takes_all_raw and length <= SA_SHORT_RAW_MAX)
+
+    cdef object chosen(
+        self, bytes stream, unsigned dictionary_id, const uint8_t *payload, Py_ssize_t stored, bytes formula=None
+    ):
+        """The frame of a payload, or of a formula that is shorter, or of the stream itself where both gain too little."""
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(stream)
+        cdef bint is_raw = stored > RAW_ABOVE_SHARE * length
+        if formula is not None and PyBytes_GET_SIZE(formula) < (length if is_raw else stored):
+            return self.framed(
+                SA_FRAME_FORMULA, 0, length, <const uint8_t *>PyBytes_AS_STRING(formula), PyBytes_GET_SIZE(formula)
+            )
+        if is_raw:
+            return self.framed(SA_FRAME_RAW, 0, length, <const uint8_t *>PyBytes_AS_STRING(stream), length)
+        return self.framed(SA_FRAME_ZSTD_DICTIONARY, dictionary_id, length, payload, stored)
+
+    cdef tuple borrowed(self, object dictionary):
         cdef tuple known = None
         if self.idle_compressors:
             known = self.idle_compressors.pop()
         if known is None or known[0] is not dictionary:
             known = (dictionary, dictionary.compressor().compress)
+        return known
+
+    cdef object payload_of(self, bytes stream, object dictionary):
+        cdef tuple known = self.borrowed(dictionary)
         payload = known[1](stream)
         self.idle_compressors.append(known)
         return payload
 
-    cdef object framed(self, unsigned codec, unsigned dictionary_id, Py_ssize_t raw, bytes payload):
+    cdef object framed(self, unsigned codec, unsigned dictionary_id, Py_ssize_t raw, const uint8_t *payload, Py_ssize_t stored):
         cdef uint8_t head[SA_SHORT_HEAD_BYTES_MAX]
-        cdef Py_ssize_t stored = PyBytes_GET_SIZE(payload)
         cdef size_t head_bytes = sa_short_frame_head(head, codec, dictionary_id, raw, stored)
         cdef bytes frame = PyBytes_FromStringAndSize(NULL, head_bytes + stored)
         cdef uint8_t *start = <uint8_t *>PyBytes_AS_STRING(frame)
         memcpy(start, head, head_bytes)
-        memcpy(start + head_bytes, PyBytes_AS_STRING(payload), stored)
+        memcpy(start + head_bytes, payload, stored)
         sa_short_frame_seal(start, head_bytes + stored)
         self.tally.encoded(codec, raw, head_bytes + stored)
         return frame
@@ -96,7 +181,7 @@ cdef class Express:
         ):
             return OTHER_WAY
         if short.codec == SA_FRAME_RAW:
-            return value_of(short.payload, short.stored) if is_graph(short.payload, short.stored) else OTHER_WAY
+            return self.made_of(short.payload, short.stored) if is_graph(short.payload, short.stored) else OTHER_WAY
         try:
             data = self.unpacked(
                 PyBytes_FromStringAndSize(<const char *>short.payload, short.stored), short.dictionary_id
@@ -107,8 +192,14 @@ cdef class Express:
             return OTHER_WAY
         if not is_graph(<const uint8_t *>PyBytes_AS_STRING(data), short.raw):
             return OTHER_WAY
-        made = value_of(<const uint8_t *>PyBytes_AS_STRING(data), short.raw)
+        made = self.made_of(<const uint8_t *>PyBytes_AS_STRING(data), short.raw)
         self.last_frame, self.last_stream = frame, data
+        return made
+
+    cdef object made_of(self, const uint8_t *stream, Py_ssize_t length):
+        made = value_of(stream, length)
+        if self.notes_digests:  # last: making the value may start the collector, and that other reads
+            self.last_digest = digest_of_memory(stream, length)
         return made
 
     cdef bytes stream_of_last(self, object frame):

@@ -17,8 +17,8 @@ Invariants (parse refuses a frame that breaks one, before anything is allocated 
     1. The checksum covers every byte but itself, so any flipped byte is found.
     2. The frame ends where its last payload ends.
     3. A raw length is one that the codec can reach from the stored length: equal (raw), 255 times (lz4),
-       32,768 times (zstd); a zstd payload states the block's raw length itself.
-    4. A shuffled block has one part.
+       32,768 times (zstd), up to 1 GiB (formula); a zstd payload states the block's raw length itself.
+    4. A shuffled block has one part, and is no formula.
 
 Threads: every function and method is one C call under the GIL, which functions release only for 256 KiB and
 more; the buffers given must not change meanwhile.
@@ -32,6 +32,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from c_formula cimport SA_FORMULA_RAW_MAX
 from c_crc32c cimport sa_crc32c, sa_crc32c_is_hardware, sa_crc32c_portable
 from c_shuffle cimport sa_shuffle, sa_shuffle_portable, sa_unshuffle, sa_unshuffle_portable
 
@@ -44,7 +45,8 @@ cdef enum:
     CODEC_LZ4 = 1
     CODEC_ZSTD = 2
     CODEC_ZSTD_DICTIONARY = 3
-    CODEC_COUNT = 4
+    CODEC_FORMULA = 4
+    CODEC_COUNT = 5
     JOINED = 0x0F
     CODEC_MASK = 0x0F
     SHUFFLED = 0x80
@@ -67,6 +69,8 @@ RAW = CODEC_RAW
 LZ4 = CODEC_LZ4
 ZSTD = CODEC_ZSTD
 ZSTD_DICTIONARY = CODEC_ZSTD_DICTIONARY
+FORMULA = CODEC_FORMULA
+CODECS = CODEC_COUNT
 ITEM_SIZE_MAX = 255
 DICTIONARY_ID_MAX = 255
 
@@ -356,6 +360,8 @@ cdef int check_gain(Entry block) except -1:
         plausible = block.raw == block.stored
     elif block.codec == CODEC_LZ4:
         plausible = block.raw <= block.stored * LZ4_GAIN_MAX
+    elif block.codec == CODEC_FORMULA:
+        plausible = block.raw <= SA_FORMULA_RAW_MAX and block.item_size == 1
     else:
         plausible = block.raw <= block.stored * ZSTD_GAIN_MAX
     if not plausible:

@@ -20,12 +20,12 @@ import sys
 
 from libc.stdint cimport int64_t, uint64_t
 
-from spectral_alloc._frame import ZSTD_DICTIONARY
+from spectral_alloc._frame import CODECS
 
 cdef enum:
-    CODEC_COUNT = 4
+    CODEC_COUNT = 5
 
-if ZSTD_DICTIONARY + 1 != CODEC_COUNT:
+if CODECS != CODEC_COUNT:
     raise ImportError("the tally has not a row for each codec of a frame")
 
 

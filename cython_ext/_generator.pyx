@@ -63,6 +63,24 @@ cdef sa_mixer_key key_of(words) except *:
     return key
 
 
+cdef void fill_of(const sa_generator *generator, uint64_t start, uint64_t step, void *out, size_t count) noexcept nogil:
+    sa_generator_fill(generator, start, step, out, count)
+
+
+cdef void gather_of(const sa_mixer_key *key, const uint64_t *addresses, uint64_t *out, size_t count) noexcept nogil:
+    sa_mixer_gather_bits(key, addresses, out, count)
+
+
+cdef void unmix_of(const sa_mixer_key *key, const uint64_t *bits, uint64_t *out, size_t count) noexcept nogil:
+    sa_mixer_unmix(key, bits, out, count)
+
+
+cdef int permute_of(const sa_mixer_key *key, uint64_t last, uint64_t start, uint64_t *out, size_t count) noexcept nogil:
+    cdef sa_permutation permutation
+    sa_permutation_init(&permutation, key, last)
+    return sa_permutation_fill_bounded(&permutation, start, out, count)
+
+
 cdef class Generator:
     """The function of a space, version 1: what stands at each of the 2**64 addresses, for one key.
 

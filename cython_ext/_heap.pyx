@@ -7,12 +7,8 @@ holds them where they are until it is gone; *come back* is what a block does who
     HeapCore
       heap      sa_heap           twelve arenas
       spectrum  sa_spectrum       the bands that frequencies are quantised to
-      charged   12 x int64        resident bytes of each arena that the budget knows of
 
-Invariants:
-  1. The budget is charged with the sum of `charged`, which is what the arenas hold when a call returns; what C users
-     allocate in between is charged at the next call.
-  2. A Pin holds its HeapCore, so ranges are unmapped only when no buffer is left.
+Invariant: a Pin holds its HeapCore, so ranges are unmapped only when no buffer is left. Others: _heap_ledger.pyx, _heap_pages.pyx.
 
 Threads: any method from any thread; the heap locks one arena at a time, and copies of more than BULK_BYTES release
 the GIL. Cost: malloc, free and access are O(1): parsing the arguments costs more than the heap does.
@@ -31,6 +27,7 @@ from libc.stdlib cimport free as c_free, malloc as c_malloc
 from c_heap cimport *
 from c_spectrum cimport sa_spectrum, sa_spectrum_free, sa_spectrum_new, sa_spectrum_position
 from spectral_alloc._cell cimport Budget, charge_budget, is_exceeded
+from spectral_alloc._heap_pages cimport HeapPages
 from spectral_alloc.memory_api cimport spectral_memory_api, spectral_memory_block
 
 from spectral_alloc.errors import ClosedError
@@ -42,7 +39,8 @@ HEAT_PER_DOUBLING = SA_HEAT_PER_DOUBLING
 CLASS_COUNT = SA_CLASS_COUNT
 BYTES, EXTENT, FRAME, FRAME_EXTENT, PLACE, GROWN = range(1, SA_BLOCK_STATE_COUNT)
 CAPSULE_NAME = "spectral_alloc.SpectralMemory"
-FILL_BY_SPACE = 256
+FILL_BY_SPACE = SA_FILL_BY_SPACE
+PAGE_BYTES = SA_PAGE_BYTES
 
 cdef enum:
     BULK_BYTES = 1 << 16
@@ -67,10 +65,20 @@ for _number, _prime in enumerate((2, 3, 5, 7, 11, 13, 17)):
 
 cdef uint64_t address_of(object address) except? 0:
     """An address as C has it; what can be none is refused. A long has 64 bits here, and converts faster than a long long."""
+    cdef uint64_t number = 0
     try:
-        return PyLong_AsUnsignedLong(address)
+        number = PyLong_AsUnsignedLong(address)
     except (OverflowError, TypeError):
         refuse_address(address)
+    return number
+
+
+cdef uint64_t block_of(object address) except? 0:
+    """As address_of, and not that of a page of a generated block, which is nobody's but the heap's."""
+    cdef uint64_t number = address_of(address)
+    if sa_address_axis(number) == SA_AXIS_PAGE:
+        refuse(SA_UNKNOWN, number)
+    return number
 
 
 cdef bint bounded(uint64_t block_bytes, object offset, object length, uint64_t *at, uint64_t *count) except -1:
@@ -95,7 +103,7 @@ cdef class Pin:
             sa_heap_unpin(&self.owner.heap, self.address)
 
 
-cdef class HeapCore:
+cdef class HeapCore(HeapPages):
     """The compiled part of SpectralMemory; see there for what each method promises."""
 
     def _open(self, Budget budget, gammas, indices, steps, int start, residencies, defaults, double per_doubling):
@@ -117,7 +125,7 @@ cdef class HeapCore:
         for code in range(4):
             self.default_zero[code] = self.zero_of(defaults[code])
         self.hot = residencies[SA_BYTES]
-        self.budget_ = budget
+        self.budget_, self.pages = budget, {}
         self.charge_all()
 
     def __dealloc__(self):
@@ -139,66 +147,6 @@ cdef class HeapCore:
         """The frequency of a zero that is one of the first in order, as they are here."""
         return self.spectrum.bands[zero - 1]
 
-    def _relieve(self):
-        """Make room: SpectralMemory does, as it brings blocks back, reads and releases those that are away."""
-
-    # budget -----------------------------------------------------------------------------------------------------------
-
-    cdef int64_t charged_bytes(self) noexcept:
-        cdef int64_t total = 0
-        cdef int number
-        for number in range(SA_CLASS_COUNT):
-            total += self.charged[number]
-        return total
-
-    cdef void charge(self, unsigned number) noexcept:
-        cdef int64_t resident = sa_heap_resident(&self.heap, number)
-        if resident != self.charged[number]:
-            charge_budget(self.budget_, resident - self.charged[number])
-            self.charged[number] = resident
-
-    cdef void charge_all(self) noexcept:
-        cdef int number
-        for number in range(SA_CLASS_COUNT):
-            self.charge(number)
-
-    cdef int settle(self, unsigned number) except -1:
-        """Charge what an arena has taken, and make room if that is too much."""
-        self.charge(number)
-        if is_exceeded(self.budget_):
-            self._relieve()
-        return 0
-
-    @property
-    def used_bytes(self):
-        """Bytes of memory that are charged to the budget: touched pages and tables of all arenas."""
-        return self.charged_bytes()
-
-    @property
-    def counted_bytes(self):
-        """Of the memory of the C library and of CPython's allocator, which slack is shared by, nothing is used."""
-        return 0
-
-    @property
-    def budget(self):
-        """The budget that the heap is charged to."""
-        return self.budget_
-
-    def rebudget(self, Budget budget not None):
-        """Charge another budget from now on."""
-        self.charge_all()
-        charge_budget(self.budget_, -self.charged_bytes())
-        self.budget_ = budget
-        charge_budget(budget, self.charged_bytes())
-
-    def excess_bytes(self, long long slack=0):
-        """Bytes above the limit less `slack`; negative when there is room."""
-        self.charge_all()
-        return self.budget_.excess(slack)
-
-    def charge_slack(self, long long slack_bytes):
-        """Nothing: the heap's pages are its own."""
-
     cdef int raise_if_closed(self) except -1:
         if self.is_closed or self.budget_ is None:
             raise ClosedError("this SpectralMemory is closed; its blocks are gone")
@@ -214,14 +162,14 @@ cdef class HeapCore:
         """A new block of zeros, which costs no memory before it is written if it is larger than 32 KiB. As malloc."""
         return self.allocate(size, temperature, t_virtual, channel, axis, True)
 
-    cdef int64_t size_of(self, object size) except -1:
-        """The size of a block as C has it; what is out of bounds is refused."""
+    cdef int64_t size_of(self, object size, unsigned axis) except -1:
+        """The size of a block as C has it; what is out of bounds is refused. One on axis 2 need not fit the limit."""
         cdef int64_t bytes = 0
         try:
             bytes = size
         except OverflowError:
             bytes = 0
-        if bytes < 1 or bytes > <int64_t>SA_BLOCK_BYTES_MAX or bytes > self.budget_.limit:
+        if bytes < 1 or bytes > <int64_t>SA_BLOCK_BYTES_MAX or (axis != SA_AXIS_GENERATED and bytes > self.budget_.limit):
             refuse_size(size, self.budget_.limit, SA_BLOCK_BYTES_MAX)
         return bytes
 
@@ -233,7 +181,7 @@ cdef class HeapCore:
         cdef uint64_t address
         cdef double t
         self.raise_if_closed()
-        bytes = self.size_of(size)
+        bytes = self.size_of(size, axis)
         hint = temperature
         if not 0 <= hint <= 3 or channel > 17 or channel_numbers[channel] == 255 or not 1 <= axis <= 2:
             refuse_settings(temperature, channel, axis)
@@ -251,14 +199,25 @@ cdef class HeapCore:
         if address == 0:
             raise MemoryError(f"the system has no memory for a block of {bytes} bytes")
         self.settle(sa_address_class(address))
-        if is_exceeded(self.budget_) and self.budget_.excess(0) > (self.budget_.limit >> 2) + BEYOND_BYTES:
+        if self.is_overfull():
             self.free(address)
             refuse_more(bytes, self.budget_.limit, self.charged_bytes())
         return address
 
+    cdef bint is_overfull(self) noexcept:
+        """Is so much above the limit that cannot leave that no more may come?"""
+        return is_exceeded(self.budget_) and self.budget_.excess(0) > (self.budget_.limit >> 2) + BEYOND_BYTES
+
+    def _make_room(self):
+        """After pages were written: within the limit again, or a MemoryError."""
+        if is_exceeded(self.budget_):
+            self._relieve()
+            if self.is_overfull():
+                refuse_more(SA_PAGE_BYTES, self.budget_.limit, self.charged_bytes())
+
     def free(self, address):
         """Free a block; StaleAddressError if that was done, BufferError while it is viewed. O(1)."""
-        cdef uint64_t number = address_of(address)
+        cdef uint64_t number = block_of(address)
         cdef sa_block freed
         self.raise_if_closed()
         cdef int status = sa_heap_free(&self.heap, number, &freed)
@@ -267,19 +226,21 @@ cdef class HeapCore:
         self.charge(sa_address_class(number))
         if freed.state == SA_PLACE:
             self._release(freed.where, freed.frame_bytes)
+        if sa_address_axis(number) == SA_AXIS_GENERATED:
+            self.drop_pages(number, 0)
 
     @cython.binding(False)  # a plain method is called in half the time, but must tell its signature itself
     @cython.embedsignature(False)
     def access(self, address):
         """access($self, address, /)\n--\n
 Count an access, bring the block back if it has earned that, and return its Residency. O(1) if in place."""
-        cdef uint64_t number = long_bits(address) if PyLong_CheckExact(address) else address_of(address)
+        cdef uint64_t number = long_bits(address) if PyLong_CheckExact(address) else block_of(address)
         cdef uint32_t state
         cdef int status = SA_UNKNOWN
         if number == <uint64_t>-1:
             PyErr_Clear()
-            number = address_of(address)
-        if not self.is_closed and self.budget_ is not None:
+            number = block_of(address)
+        if not self.is_closed and self.budget_ is not None and sa_address_axis(number) != SA_AXIS_PAGE:
             status = sa_heap_access(&self.heap, number, &state)
             if status == SA_OK and state <= SA_EXTENT:
                 return self.hot
@@ -315,11 +276,13 @@ Count an access, bring the block back if it has earned that, and return its Resi
 
     def view(self, address, *, bint readonly=False):
         """A memoryview of the block's bytes, which stay in place until it is released."""
-        return PyMemoryView_FromObject(self.pin(address_of(address), readonly))
+        return PyMemoryView_FromObject(self.pin(block_of(address), readonly))
 
     def read(self, address, offset=0, size=None):
         """Bytes of a block; IndexError beyond its end. One read of a cold block does not push out hot ones."""
-        cdef uint64_t number = address_of(address)
+        return self.read_at(block_of(address), offset, size)
+
+    cdef bytes read_at(self, uint64_t number, object offset, object size):
         cdef uint64_t at, length
         cdef sa_block block
         cdef int status
@@ -349,7 +312,7 @@ Count an access, bring the block back if it has earned that, and return its Resi
 
     def write(self, address, data, offset=0):
         """Copy a bytes-like object into a block; IndexError beyond its end, and then nothing was written."""
-        cdef uint64_t number = address_of(address)
+        cdef uint64_t number = block_of(address)
         cdef uint64_t at, length
         cdef sa_block block
         cdef Py_buffer source
@@ -369,30 +332,63 @@ Count an access, bring the block back if it has earned that, and return its Resi
                 else:
                     status = sa_heap_write(&self.heap, number, at, length, source.buf)
                 if status == SA_OK:
-                    return
+                    break
                 if status == SA_RANGE:
                     refuse_range(number, block.size, offset, length)
                 if status != SA_AWAY:
                     refuse(status, number)
+                if sa_address_axis(number) == SA_AXIS_GENERATED and self._write_pages(number, data, at):
+                    return
                 self._come_back(number)
         finally:
             PyBuffer_Release(&source)
+        if sa_address_axis(number) == SA_AXIS_GENERATED and block.size <= SA_PAGE_BYTES:
+            self._written_small(number)
 
     def realloc(self, address, size):
         """Give a block another size at the same address; its first bytes stay, new ones are undefined."""
-        cdef uint64_t number = address_of(address)
+        cdef uint64_t number = block_of(address)
         cdef int status
         self.raise_if_closed()
-        cdef int64_t bytes = self.size_of(size)
-        while True:
-            status = sa_heap_resize(&self.heap, number, <uint64_t>bytes)
-            if status == SA_OK:
-                break
-            if status != SA_AWAY:
-                refuse(status, number)
-            self._come_back(number)
+        cdef int64_t bytes = self.size_of(size, sa_address_axis(number))
+        if sa_address_axis(number) != SA_AXIS_GENERATED or not self._resize_pages(number, bytes):
+            while self._resize(number, bytes) == SA_AWAY:
+                self._come_back(number)
         self.settle(sa_address_class(number))
         return address
+
+    def _resize(self, uint64_t number, uint64_t size):
+        """Give a block another size and drop the pages beyond it; SA_AWAY if it must come back before."""
+        cdef int status = sa_heap_resize(&self.heap, number, size)
+        if status != SA_OK and status != SA_AWAY:
+            refuse(status, number)
+        if status == SA_OK and sa_address_axis(number) == SA_AXIS_GENERATED:
+            self.drop_pages(number, (size + SA_PAGE_BYTES - 1) // SA_PAGE_BYTES)
+        return status
+
+    # what the pages of generated blocks are made of -------------------------------------------------------------------
+
+    cdef uint64_t make_page(self, uint64_t parent, const sa_block *block, const void *data, uint64_t size) noexcept:
+        cdef uint64_t page = sa_heap_malloc(&self.heap, size, sa_address_zero(parent), sa_address_channel(parent),
+                                            SA_AXIS_PAGE, block.hint, block.heat, False)
+        if page != 0:
+            sa_heap_write(&self.heap, page, 0, size, data)
+            self.charge(sa_address_class(page))
+        return page
+
+    cdef int free_page(self, uint64_t page, sa_block *freed) noexcept:
+        return sa_heap_free(&self.heap, page, freed)
+
+    cdef int look_at(self, uint64_t address, sa_block *block) noexcept:
+        return sa_heap_look(&self.heap, address, block)
+
+    cdef int let_grow(self, uint64_t parent, uint32_t state, uint64_t where) noexcept:
+        cdef sa_block old
+        return sa_heap_replace(&self.heap, parent, state, 0, SA_GROWN, NULL, 0, where, &old)
+
+    def _read_page(self, uint64_t page):
+        """The bytes of a written page."""
+        return self.read_at(page, 0, None)
 
     # tiers ----------------------------------------------------------------------------------------------------------
 
@@ -436,6 +432,9 @@ Count an access, bring the block back if it has earned that, and return its Resi
         self.charge(sa_address_class(address))
         if status != SA_OK:
             return None
+        if source == SA_GROWN:
+            self.page_turns += 1
+            self.drop_pages(address, 0)
         if old.state == SA_PLACE:
             return old.where, old.frame_bytes
         return -1, 0
@@ -472,6 +471,7 @@ Count an access, bring the block back if it has earned that, and return its Resi
         """Give the memory back; from now on every method refuses."""
         self.is_closed = True
         sa_heap_empty(&self.heap)
+        self.forget_pages()
         self.charge_all()
 
     @property

@@ -4,6 +4,7 @@ Nouns and invariants: core/heap.h. Threads: each function locks one arena at a t
 others go through the blocks, without the GIL.
 """
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
 
 from c_heap cimport *
 from spectral_alloc._heap cimport HeapCore
@@ -43,16 +44,16 @@ def figures(HeapCore core not None, unsigned number):
 
 
 def census(HeapCore core not None):
-    """(blocks, bytes) of each heat code, as two lists. O(blocks)."""
-    cdef int64_t counts[1024]
-    cdef int64_t sizes[1024]
+    """The sa_block_census of each class, as a list of dicts: pages of generated blocks are parts of those. O(blocks)."""
+    cdef sa_block_census sums
     cdef int number
-    for number in range(SA_HEAT_COUNT):
-        counts[number] = sizes[number] = 0
-    with nogil:
-        for number in range(SA_CLASS_COUNT):
-            sa_heap_census(&core.heap, number, counts, sizes)
-    return [counts[number] for number in range(SA_HEAT_COUNT)], [sizes[number] for number in range(SA_HEAT_COUNT)]
+    found = []
+    for number in range(SA_CLASS_COUNT):
+        memset(&sums, 0, sizeof(sums))
+        with nogil:
+            sa_heap_census(&core.heap, number, &sums)
+        found.append(sums)
+    return found
 
 
 def bands(HeapCore core not None):

@@ -15,12 +15,15 @@ Invariants:
 Threads: the GIL; every method here changes its tables in one piece. Cost: noting a write is two dict operations.
 """
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.dict cimport PyDict_Contains, PyDict_SetItem
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport PyObject
+from libc.string cimport memcpy
 
 from c_cell cimport *
 from c_closure cimport *
+from c_shadow_table cimport sa_digest, sa_digests_equal
 from spectral_alloc._cell cimport Backed, Cell
 from spectral_alloc._ledger cimport Ledger
 from spectral_alloc._thermal cimport DictCore
@@ -45,6 +48,24 @@ UNKNOWN = object()
 @cython.no_gc
 cdef class JournalEntry:
     """What the journal knows about one entry."""
+
+    cdef bint is_sum(self, sa_digest sum) noexcept:
+        """Is this the digest of what the log has?"""
+        return self.has_sum and sa_digests_equal(self.sum, sum)
+
+    @property
+    def digest(self):
+        """The digest of the serialised value as committed; None: not known."""
+        return (<char *>&self.sum)[:sizeof(self.sum)] if self.has_sum else None
+
+
+cdef sa_digest sum_in(bytes digest) except *:
+    """The C form of a digest."""
+    cdef sa_digest sum
+    if len(digest) != sizeof(sum):
+        raise ValueError(f"a digest has {sizeof(sum)} bytes, not {len(digest)}")
+    memcpy(&sum, PyBytes_AS_STRING(digest), sizeof(sum))
+    return sum
 
 
 cdef size_t address_of(Cell cell) noexcept:
@@ -153,7 +174,7 @@ cdef class JournalCore:
             core.write_tick_slow()
         if self.ledger.budget_.excess(0) > 0:
             core.relieve_slow()
-        if self.is_eager:
+        if self.is_eager and not self.is_armed:
             self.wrote()
         return 0
 
@@ -217,22 +238,30 @@ cdef class JournalCore:
 
     # what the tiers report ------------------------------------------------------------------------------------------
 
-    def entry_of(self, Cell cell not None):
-        """The JournalEntry of a cell, or None."""
+    cdef JournalEntry known(self, Cell cell):
         return self.entries.get(address_of(cell))
 
-    def adopt(self, Cell cell not None, tuple origin not None, bytes digest):
-        """A committed frame is about to be read into RAM: keep its place. Nothing happens if the cell has moved on."""
+    def entry_of(self, Cell cell not None):
+        """The JournalEntry of a cell, or None."""
+        return self.known(cell)
+
+    def adopt(self, Cell cell not None, tuple origin not None, bytes digest not None):
+        """A frame is about to be read into RAM: keep its place. Nothing happens if the cell has moved on."""
+        cdef sa_digest sum = sum_in(digest)
+        if origin[0] == "cold" or origin[0] == "recipe":
+            self.take_in(cell, origin[1], &sum)
+
+    cdef int take_in(self, Cell cell, unsigned long long place, sa_digest *sum) except -1:
         cdef JournalEntry entry
-        if cell.core.state != SA_COLD or <unsigned long long><size_t>cell.core.payload != origin[1]:
-            return
-        if origin[1] in self.doomed:
-            return  # taken out of the dict, and read for whoever took it
-        entry = self.entries.get(address_of(cell))
-        if entry is None:
+        if cell.core.state != SA_COLD or <unsigned long long><size_t>cell.core.payload != place:
+            return 0
+        if place in self.parked or (self.doomed and place in self.doomed):
+            return 0  # never committed; or taken out of the dict, and read for whoever took it
+        if self.known(cell) is None:
             entry = self.make_entry(UNKNOWN, cell)
-            entry.digest = digest
+            entry.sum, entry.has_sum = sum[0], True
             entry.flat = cell.core.flat
+        return 0
 
     def touch(self, Cell cell not None, key):
         """The next commit looks at an entry as if it had been written."""
@@ -241,19 +270,28 @@ cdef class JournalCore:
 
     def let_go(self, Cell cell not None):
         """Forget the entry of a cell that is on disk and clean: the cell says all that is known."""
-        cdef JournalEntry entry = self.entries.get(address_of(cell))
-        if entry is None or entry in self.dirty or entry in self.edited or entry.in_flight:
-            return
-        if cell.core.state == SA_COLD and entry.frame_bytes:
+        self.release_if_at_rest(cell)
+
+    cdef int release_if_at_rest(self, Cell cell) except -1:
+        cdef JournalEntry entry
+        if cell.core.state != SA_COLD:
+            return 0
+        entry = self.known(cell)
+        if entry is not None and self.has_latest(entry):
             # Compaction may have moved the frame while the cell was on its way here.
             cell.core.payload = <void *><size_t>entry.place
             if entry.is_recipe:
                 sa_cell_mark_recipe(&cell.core, <void *>self.ledger)
             del self.entries[address_of(cell)]
+        return 0
 
     def is_clean(self, JournalEntry entry not None):
         """Has the log what the dict has, as far as writes and known edits go?"""
-        return entry.frame_bytes != 0 and not entry.in_flight and entry not in self.dirty and entry not in self.edited
+        return self.has_latest(entry)
+
+    cdef bint has_latest(self, JournalEntry entry) except *:
+        return (entry.frame_bytes != 0 and not entry.in_flight and entry not in self.dirty
+                and (not self.edited or entry not in self.edited))
 
     # what compaction asks -------------------------------------------------------------------------------------------
 
@@ -288,73 +326,65 @@ cdef class JournalCore:
     def gather(self, bint with_edited):
         """Take the dirty entries, and the edited ones if asked, as they are at this moment.
 
-        Returns a list of (entry, "gone" | "live" | "warm" | "parked", value or frame or (place, bytes)).
+        Returns their list, and that of what they are: None if gone, a live value, a frame, or (place, bytes) of a parked one;
+        `in_flight` says which.
         """
         cdef JournalEntry entry
-        cdef list found = []
+        cdef list things = []
         cdef dict taken = self.dirty
         if with_edited:
             taken.update(self.edited)
             self.edited = {}
         self.dirty = {}
         for entry in taken:
-            entry.in_flight = True
-            if entry.cell is None:
-                found.append((entry, "gone", None))
+            if entry.cell is None or entry.cell.core.state == SA_DETACHED:  # DETACHED: dropped behind our back
+                entry.in_flight = FOUND_GONE
+                things.append(None)
             elif entry.cell.core.state == SA_WARM:
-                found.append((entry, "warm", <object>entry.cell.core.payload))
+                entry.in_flight = FOUND_WARM
+                things.append(<object>entry.cell.core.payload)
             elif entry.cell.core.state == SA_COLD:
-                found.append((entry, "parked", (<unsigned long long><size_t>entry.cell.core.payload,
-                                                entry.cell.core.frame_bytes)))
-            elif entry.cell.core.state == SA_DETACHED:
-                found.append((entry, "gone", None))  # dropped behind our back
+                entry.in_flight = FOUND_PARKED
+                things.append((<unsigned long long><size_t>entry.cell.core.payload, entry.cell.core.frame_bytes))
             else:
-                found.append((entry, "live", self.ledger.live(entry.cell)))
-        return found
+                entry.in_flight = FOUND_LIVE
+                things.append(self.ledger.live(entry.cell))
+        return list(taken), things
 
-    def give_back(self, list entries not None):
+    cpdef int give_back(self, list entries) except -1:
         """A commit failed: these entries are dirty as before it."""
         cdef JournalEntry entry
         cdef dict dirty = {}
         for entry in entries:
-            entry.in_flight = False
+            entry.in_flight = 0
             if entry.cell is not None or entry.frame_bytes:
                 dirty[entry] = None
         dirty.update(self.dirty)
         self.dirty = dirty
+        return 0
 
-    def committed(self, JournalEntry entry not None, unsigned long long place, unsigned long long frame_bytes, bytes digest,
-                  bint flat, unsigned long long parked):
+    cdef int put_committed(self, JournalEntry entry, unsigned long long place, unsigned long long frame_bytes,
+                           sa_digest *sum, bint flat, unsigned long long parked) except -1:
         """A record of an entry is in the log: it is clean unless it was written again meanwhile.
 
-        ``parked`` is the place of the parked frame that was written, or 0. Returns (place, bytes) of what is dead now, or None.
+        `sum` is NULL where the digest is not known, `parked` the place of the parked frame that was written, or 0.
         """
-        dead = (entry.place, entry.frame_bytes) if entry.frame_bytes else None
-        if self.doomed.pop(entry.place, None) is not None or entry.cell is None:
+        if (self.doomed and self.doomed.pop(entry.place, None) is not None) or entry.cell is None:
             self.doomed[place] = entry  # removed while its value was written
-        entry.place, entry.frame_bytes, entry.digest, entry.flat = place, frame_bytes, digest, flat
-        entry.in_flight = False
+        entry.place, entry.frame_bytes, entry.flat = place, frame_bytes, flat
+        entry.has_sum = sum is not NULL
+        if sum is not NULL:
+            entry.sum = sum[0]
+        entry.in_flight = 0
         if entry.cell is not None and parked and self.ledger.relocate(entry.cell, parked, place):
             entry.cell.core.flat = flat
-            self.let_go(entry.cell)
-        return dead
+            self.release_if_at_rest(entry.cell)
+        return 0
 
-    def removal_committed(self, JournalEntry entry not None):
-        """A tombstone is in the log; returns (place, bytes) of what is dead now, or None."""
-        dead = (entry.place, entry.frame_bytes) if entry.frame_bytes else None
+    cdef int removal_committed(self, JournalEntry entry) except -1:
+        """A tombstone is in the log, or none was needed."""
         self.doomed.pop(entry.place, None)
         entry.frame_bytes = 0
-        entry.in_flight = False
+        entry.in_flight = 0
         self.dirty.pop(entry, None)
-        return dead
-
-    def unchanged(self, JournalEntry entry not None):
-        """The value turned out to be the committed one."""
-        entry.in_flight = False
-
-    def comparable(self):
-        """(entry, live value) of each clean entry whose value may have been edited in place."""
-        cdef JournalEntry entry
-        return [(entry, self.ledger.live(entry.cell)) for entry in list(self.entries.values())
-                if not entry.flat and entry.cell is not None and entry.cell.core.state <= SA_DEPARTING
-                and entry.frame_bytes and not entry.in_flight and entry not in self.dirty and entry not in self.edited]
+        return 0

@@ -9,9 +9,12 @@ Invariants:
   1. readers and writers count the bulk calls under way; they change under the GIL only.
   2. A thread that holds `writing` or `lock` never waits for the GIL, so waiting for them with the GIL cannot deadlock.
   3. `lock` is held for one page of edits at a time; lists and rebuilds hold only `writing`, which readers never take.
+  4. A watcher is a reader as long as it lives, and hears of all edits after they were made. It may show pages of memory
+     that are filled by reading the edits, so nobody who holds a lock for writing reads memory of a caller: it is copied.
+  5. With watchers, an edit and its telling happen under `telling`.
 
 Threads: any method from any. Forks: before one, all overlays with bulk calls are halted, so a child has whole tables; there
-the locks are new and no bulk call is under way.
+the locks are new and no bulk call is under way. A halted overlay can be read, since a thread may be about to with the GIL.
 With a journal, every edit also goes there, in the same order; if it is full its log makes room before the edit is made.
 Cost: one edit 20 to 100 ns; see core/overlay_bulk.h for many.
 """
@@ -24,6 +27,7 @@ from c_overlay cimport *
 from spectral_alloc._edit_journal cimport Journal
 
 import os
+import threading
 import weakref
 
 import numpy
@@ -49,6 +53,8 @@ cdef class Overlay:
     """
 
     def __cinit__(self, secret=None):
+        self.watchers = ()
+        self.telling = threading.RLock()
         if sa_overlay_init(&self.core, int.from_bytes(os.urandom(8), "little") if secret is None else secret) != 0:
             raise MemoryError("no memory for a table of edits")
         live.add(self)
@@ -98,6 +104,15 @@ cdef class Overlay:
         return 0
 
     cdef int put_many(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count) except -1:
+        if self.watcher_count == 0:
+            return self.put_all(addresses, raws, removed, count, ())
+        # Strong references: what dies between the edit and its telling might carry the old value back.
+        listening = [watcher for reference in self.watchers if (watcher := reference()) is not None]
+        with self.telling:
+            return self.put_all(addresses, raws, removed, count, listening)
+
+    cdef int put_all(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count,
+                     object listening) except -1:
         cdef size_t done = 0
         cdef Py_ssize_t some
         cdef const uint8_t *flags = removed
@@ -106,6 +121,8 @@ cdef class Overlay:
             self.reserve(self.new_among(addresses, count))  # once, and not anew for each piece
         while done < count:
             some = self.put_some(addresses + done, raws + done, flags, count - done)
+            if listening and some:
+                tell(listening, addresses + done, raws + done, flags, some)
             done += some
             if flags != NULL:
                 flags += some
@@ -118,6 +135,19 @@ cdef class Overlay:
         if journal is not None and journal.is_always:
             journal.log.commit(journal.appended_count)
         return 0
+
+    def watch(self, watcher, /):
+        """Let a watcher hear of all edits, by ``edits_came``, until it is gone and has said so with ``unwatch``."""
+        self.watchers = (*(old for old in self.watchers if old() is not None), weakref.ref(watcher))
+        self.watcher_count += 1
+        self.readers += 1
+
+    def unwatch(self):
+        """A watcher is gone; its weak reference goes with the next one that comes, since here it may be still alive."""
+        self.watcher_count -= 1
+        self.readers -= 1
+        if self.watcher_count == 0:
+            self.watchers = ()
 
     cdef Py_ssize_t put_some(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count) except -1:
         """Make the first edits, as many as the journal has room for and a piece has; 0 if there is no room."""
@@ -232,6 +262,9 @@ cdef class Overlay:
             raise ValueError(f"there are {count} addresses, but {raw_view.shape[0]} values")
         if count == 0:
             return
+        if self.watchers:
+            address_view, raw_view = numpy.array(address_view), numpy.array(raw_view)
+            removed_view = None if removed is None else numpy.array(removed_view)
         if removed is not None:
             flags = &removed_view[0]
         self.put_many(&address_view[0], &raw_view[0], flags, count)
@@ -291,22 +324,21 @@ cdef class Overlay:
             raise AssertionError(f"invariant {broken} of core/overlay.h is broken")
 
     def halt(self):
-        """Wait until no bulk call is in the middle of a page, and let none go on until ``resume``."""
+        """Wait until no bulk call is in the middle of writing a page, and let none go on until ``resume``."""
         if self.readers or self.writers:
             with nogil:
                 pthread_mutex_lock(&self.core.writing)
-                pthread_rwlock_wrlock(&self.core.lock)
             self.halted = True
 
     def resume(self, bint in_child=False):
         """Undo ``halt``; in a child the locks are made anew, since those who waited for them did not come along."""
         if in_child:
             sa_overlay_renew_locks(&self.core)
-            self.readers = self.writers = 0
+            self.readers, self.writers = self.watcher_count, 0
+            self.telling = threading.RLock()
             if self.journal is not None:
                 self.journal.refuse("the log of this space belongs to the parent process; detach() it to edit in memory")
         elif self.halted:
-            pthread_rwlock_unlock(&self.core.lock)
             pthread_mutex_unlock(&self.core.writing)
         self.halted = False
 
@@ -331,6 +363,21 @@ cdef int replay_blocks(sa_overlay *overlay, const uint8_t *data, size_t length, 
         done[0] += size
         edits[0] += count
     return 0
+
+
+cdef int tell(object listening, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed,
+              Py_ssize_t count) except -1:
+    """Let watchers know of edits."""
+    places, values, flags = copied(addresses, count), copied(raws, count), None
+    if removed != NULL:
+        flags = numpy.array(<const uint8_t[:count]>removed)
+    for watcher in listening:
+        watcher.edits_came(places, values, flags)
+    return 0
+
+
+cdef object copied(const uint64_t *words, Py_ssize_t count):
+    return numpy.array(<const uint64_t[:count]>words)
 
 
 cdef int fill_pairs(uint64_t[:, ::1] pairs, const sa_edit *edits, size_t count) except -1:

@@ -29,8 +29,9 @@ from spectral_alloc._departure cimport Departure
 from spectral_alloc._express cimport Express
 from spectral_alloc._graph_stream cimport stream_of
 from spectral_alloc._ledger cimport Ledger, frame_bytes_in_memory
+from spectral_alloc._journal cimport JournalCore, JournalEntry
 from spectral_alloc._regrow cimport Regrowth
-from spectral_alloc._shadows cimport Shadows, digest_of_parts
+from spectral_alloc._shadows cimport Shadows, digest_of_parts, digest_stream
 
 import threading
 
@@ -97,9 +98,10 @@ cdef class Passage:
         self.dear_read_seconds = DEAR_READ_SECONDS
         self.forget_readers()
 
-    def take_general_way(self):
-        """From now on all values go the general way: up by general_value(frame, cell, origin, key) of a subclass."""
-        self.is_general = True
+    def consult(self, JournalCore journal not None):
+        """From now on a journal says what is on disk for good; frames of other kinds are read by general_value of a subclass."""
+        self.keeper = journal
+        self.express.notes_digests = True
 
     def adopt_recipes(self, Regrowth regrowth):
         """Set the recipes of the dict; a thread that runs one, like one that reads a frame, waits for no other."""
@@ -136,8 +138,8 @@ cdef class Passage:
                 frame = origin[1] if origin[0] == "warm" else self.fetch(cell, origin)
                 if frame is None:
                     continue
-                if self.is_general:
-                    own = self.ledger.arrive(cell, origin, self.general_value(frame, cell, origin, key), insist)
+                if self.keeper is not None:
+                    own = self.ledger.arrive(cell, origin, self.known_value(cell, origin, frame, key), insist)
                 else:
                     own = self.installed(cell, origin, frame, insist)
             except CorruptFrameError as error:
@@ -148,11 +150,22 @@ cdef class Passage:
             finally:
                 # Not before the value is installed: until then whoever comes late shares the frame.
                 self.drop_ticket(cell)
+                if self.keeper is not None:
+                    self.keeper.release_if_at_rest(cell)
             self.note_slow_read(seconds_now() - start)
             if own is not AGAIN:
                 if self.regrowth is not None:
                     self.regrowth.comes_back(cell, key)
                 return own
+
+    cdef object known_value(self, Cell cell, tuple origin, object frame, key):
+        """The value of a frame of a durable dict; what the log has is known from now on, by its digest."""
+        value = self.open_frame(frame)
+        if value is OTHER_WAY:
+            return self.general_value(frame, cell, origin, key)
+        if origin[0] == "cold":
+            self.keeper.take_in(cell, origin[1], &self.express.last_digest)
+        return value
 
     cdef object installed(self, Cell cell, tuple origin, object frame, bint insist):
         """Ledger.arrive; the frame of a cold value stays on disk, its shadow, in case the value leaves unchanged."""
@@ -254,6 +267,8 @@ cdef class Passage:
 
     cdef bint rests(self, Departure departure, bytes stream) except *:
         """Is the frame of this value still on disk, and the value not worth a place in RAM? Then it is COLD again."""
+        if self.keeper is not None:
+            return self.rests_in_log(departure, stream)
         return self.may_rest(departure) and self.adopted(departure, self.shadows.digest(stream))
 
     def rests_whole(self, Departure departure not None, list parts not None):
@@ -271,6 +286,18 @@ cdef class Passage:
             self.ledger.bury()
         return True
 
+    cdef bint rests_in_log(self, Departure departure, bytes stream) except *:
+        """Has the log this value? Then it is COLD at its committed place; if it was edited, the journal hears of it."""
+        cdef JournalEntry entry = self.keeper.known(departure.cell)
+        if entry is None or not self.keeper.has_latest(entry):
+            return False
+        if not entry.flat and not entry.is_sum(digest_stream(stream)):
+            self.keeper.edited[entry] = None
+            return False
+        if departure.to_cold(entry.place, entry.frame_bytes):
+            self.keeper.release_if_at_rest(departure.cell)
+        return True
+
     # down ---------------------------------------------------------------------------------------------------------------
 
     def lower(self, long long slack, long long warm_bytes_max, long long parcel_bytes_max, Parcel parcel not None):
@@ -286,15 +313,14 @@ cdef class Passage:
             departure = depart(ledger, slack)
             if departure is None:
                 return False
-            if self.is_general:
-                return departure
             if self.regrowth is not None and self.regrowth.takes(departure, self.cold_read_seconds):
                 departure = None
                 if ledger.budget_.excess(slack) <= parcel.size_bytes:
                     return None
                 continue
             try:
-                stream = stream_of(departure.value, False)
+                # What the log gets must be readable in another process too.
+                stream = stream_of(departure.value, self.keeper is not None)
             except MemoryError:
                 stream = None  # the general way meets it again, and knows what to do
             if stream is None:

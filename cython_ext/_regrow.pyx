@@ -20,8 +20,8 @@ Threads: safe. Cost: a departure that was proved before one digest (0.5 us for a
 import threading
 from hashlib import blake2b
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
@@ -32,7 +32,7 @@ from spectral_alloc._departure cimport Departure, Shipment
 from spectral_alloc._graph_stream cimport content_of
 from spectral_alloc._ledger cimport Ledger
 from spectral_alloc._recipe_book cimport Cost, Recipe, RecipeBook, address_of
-from spectral_alloc._shadows cimport digest_of, digest_of_parts
+from spectral_alloc._shadows cimport digest_of_parts, digest_stream
 from spectral_alloc._thermal cimport DictCore
 
 from spectral_alloc._cell import EntryGoneError
@@ -221,7 +221,7 @@ cdef class Regrowth(RecipeBook):
         elif self.is_stored:
             memcpy(digest.word, PyBytes_AS_STRING(blake2b(content, digest_size=sizeof(digest.word)).digest()), sizeof(digest.word))
         else:
-            digest[0] = digest_of(<const uint8_t *>PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content))
+            digest[0] = digest_stream(content)
         digest.word[1] &= MORE_MASK
         return True
 
@@ -232,7 +232,7 @@ cdef class Regrowth(RecipeBook):
         cdef Recipe recipe = self.recipes.get(address_of(departure.cell))
         cdef Cost cost = self.cost if recipe is None else recipe.cost
         cdef sa_digest given, own
-        if cost is None:
+        if cost is None or self.is_stored:
             return False
         departure.exposed = True  # from here on user code may run
         if not self.expects(departure.cell, recipe, cost, read_seconds, &given):
@@ -288,7 +288,7 @@ cdef class Regrowth(RecipeBook):
 
     def takes_departure(self, Departure departure not None, double read_seconds):
         """takes() for a departure that went the general way; False at once if it was asked before."""
-        return not self.is_stored and not departure.exposed and self.takes(departure, read_seconds)
+        return not departure.exposed and self.takes(departure, read_seconds)
 
     def takes_shipped(self, Shipment shipment not None, value_of, double read_seconds):
         """Drop the frames of a shipment whose values their recipes give back; `value_of` reads a frame."""

@@ -2,14 +2,14 @@
 
 Nouns: a *place* is where a record lies; a *row* is what the heat file knows of one entry.
 
-    LogIndex --slots--> Cell COLD (place, frame bytes) --> the dict, in the order of births
+    LogIndex --Cell COLD (place, frame bytes)--> the dict, in the order of births
 
 Invariants:
-  1. restore() fills an empty dict, and only the caller's thread knows it yet.
+  1. restore() finishes a dict that the index has filled, and only the caller's thread knows it yet.
 
-Threads: the GIL. Cost: restore about 0.4 us for each entry; cells_in one cache line for each entry of the dict.
+Threads: the GIL. Cost: restore about 20 ns for each entry; cells_in one cache line for each entry of the dict.
 """
-from cpython.dict cimport PyDict_Next, PyDict_SetItem
+from cpython.dict cimport PyDict_Next
 from cpython.ref cimport PyObject
 from libc.string cimport memcpy
 
@@ -18,11 +18,14 @@ from c_closure cimport *
 from spectral_alloc._cell cimport Backed, Cell
 from spectral_alloc._journal cimport JournalCore, JournalEntry
 from spectral_alloc._ledger cimport Ledger
-from spectral_alloc._log cimport LogIndex, Slot
+from spectral_alloc._log cimport LogIndex
 from spectral_alloc._thermal cimport DictCore
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from spectral_alloc import _closure
+
+cdef extern from "dict_core.h":
+    int sa_is_container(object value) noexcept
 
 cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closure._C_API, SA_CLOSURE_CAPSULE)
 
@@ -35,30 +38,29 @@ cdef enum:
 
 
 def restore(DictCore core not None, LogIndex index not None):
-    """Give an empty dict an entry on disk for each live key of an index."""
+    """Make entries on disk of the cells that an index put into this dict."""
     cdef Ledger ledger = core.ledger
-    cdef Py_ssize_t position
-    cdef Slot *slot
-    cdef Cell cell
     cdef PyObject *key
+    cdef PyObject *found
+    cdef Py_ssize_t position = 0, quick
+    cdef long long key_bytes = 0, count = 0
+    cdef Cell cell
+    if index.cells is not core:
+        raise ValueError("the index was made for another dict")
     index.sort()
-    for position in range(index.count):
-        slot = &index.slots[position]
-        if slot.frame_bytes == 0:
-            continue
-        key_object = index.keys[slot.number]
-        cell = Cell.__new__(Cell)
-        cell.core.state = SA_COLD
-        cell.core.payload = <void *><size_t>slot.place
-        cell.core.frame_bytes = slot.frame_bytes
+    while PyDict_Next(core, &position, &key, &found):
+        cell = <Cell>found
         cell.core.ledger = <void *>ledger
-        if slot.flags & FLAG_IS_REGROWN:
+        if cell.core.count & FLAG_IS_REGROWN:
             sa_cell_mark_recipe(&cell.core, <void *>ledger)
-        cell.core.flat = (slot.flags & FLAG_FLAT) != 0
-        PyDict_SetItem(core, key_object, cell)
-        ledger.entry_count += 1
-        ledger.cold_count += 1
-        ledger.charge_entries(closure_api.size_key(<PyObject *>key_object) + CELL_BYTES)
+        cell.core.count = 0
+        quick = sa_quick_allocation(key)
+        key_bytes += quick if quick >= 0 else closure_api.size_key(key)
+        core.holds_containers |= sa_is_container(<object>key)
+        count += 1
+    ledger.entry_count += count
+    ledger.cold_count += count
+    ledger.charge_entries(key_bytes + count * CELL_BYTES)
     core.weigh_table()
 
 

@@ -31,8 +31,12 @@ cdef bytes random_key = os.urandom(sizeof(digest_key))
 memcpy(digest_key, PyBytes_AS_STRING(random_key), sizeof(digest_key))
 
 
-cdef sa_digest digest_of(const uint8_t *data, size_t length) noexcept:
-    return sa_digest_of(data, length, digest_key)
+cdef sa_digest digest_of_memory(const uint8_t *stream, size_t length) noexcept:
+    return sa_digest_of(stream, length, digest_key)
+
+
+cdef sa_digest digest_stream(bytes stream) noexcept:
+    return sa_digest_of(<const uint8_t *>PyBytes_AS_STRING(stream), PyBytes_GET_SIZE(stream), digest_key)
 
 
 cdef sa_digest digest_of_parts(parts) except *:
@@ -42,15 +46,15 @@ cdef sa_digest digest_of_parts(parts) except *:
     cdef bytearray digests = bytearray()
     for part in parts:
         PyObject_GetBuffer(part, &view, PyBUF_SIMPLE)
-        digest = digest_of(<const uint8_t *>view.buf, view.len)
+        digest = digest_of_memory(<const uint8_t *>view.buf, view.len)
         PyBuffer_Release(&view)
         digests += (<char *>&digest)[:sizeof(digest)]
-    return digest_of(<const uint8_t *>PyByteArray_AS_STRING(digests), len(digests))
+    return digest_of_memory(<const uint8_t *>PyByteArray_AS_STRING(digests), len(digests))
 
 
 def digest_bytes(bytes data not None):
     """The digest of some bytes in this process, as 16 bytes."""
-    cdef sa_digest digest = digest_of(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    cdef sa_digest digest = digest_stream(data)
     return (<char *>&digest)[:sizeof(digest)]
 
 
@@ -86,7 +90,8 @@ cdef class Shadows:
         return (self.table.mask + 1) * sizeof(sa_shadow) if self.table.slot is not NULL else 0
 
     cdef sa_digest digest(self, bytes stream) noexcept:
-        return digest_of(<const uint8_t *>PyBytes_AS_STRING(stream), PyBytes_GET_SIZE(stream))
+        return digest_stream(stream)
+
 
     cdef void expect(self, const void *cell, uint64_t place, sa_digest digest, uint32_t accesses) noexcept:
         """The next drop of `place` is because `cell` takes the value in: its frame becomes a shadow."""

@@ -19,6 +19,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from c_generator cimport *
 from spectral_alloc._address cimport word_of
+from spectral_alloc._formula cimport note_fill
 from spectral_alloc._generator cimport Generator
 from spectral_alloc._overlay cimport Overlay
 
@@ -156,6 +157,7 @@ cdef class SpaceCore:
                 self.generator.fill(start, step, view.buf, count)
             if patched and count:
                 self.overlay.patch_fill(start, step, view.buf, count, self.generator.core.value_bytes)
+            note_fill(&self.generator.core, start, step, view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
 

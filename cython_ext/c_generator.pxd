@@ -52,6 +52,7 @@ cdef extern from "permutation.h" nogil:
     void sa_permutation_init(sa_permutation *permutation, const sa_mixer_key *key, uint64_t last)
     uint64_t sa_permutation_at(const sa_permutation *permutation, uint64_t position)
     uint64_t sa_permutation_index(const sa_permutation *permutation, uint64_t value)
+    int sa_permutation_fill_bounded(const sa_permutation *permutation, uint64_t start, uint64_t *out, size_t count)
     void sa_permutation_fill(const sa_permutation *permutation, uint64_t start, uint64_t step, uint64_t *out, size_t count)
     void sa_permutation_map(const sa_permutation *permutation, uint64_t *words, size_t count, int backwards)
 

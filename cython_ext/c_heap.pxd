@@ -13,6 +13,11 @@ cdef extern from "heap.h" nogil:
         SA_HEAT_PER_DOUBLING
         SA_PINS_MAX
         SA_UNIT_BYTES
+        SA_FILL_BY_SPACE
+        SA_PAGE_BYTES
+        SA_AXIS_BYTES
+        SA_AXIS_GENERATED
+        SA_AXIS_PAGE
         SA_FREE
         SA_BYTES
         SA_EXTENT
@@ -43,6 +48,13 @@ cdef extern from "heap.h" nogil:
         char *bytes
         uint32_t state, heat, hint, pins
 
+    ctypedef struct sa_block_census:
+        int64_t block_count, requested_bytes
+        int64_t state_counts[7]
+        int64_t generated_count, generated_pages, page_count
+        int64_t counts[1024]
+        int64_t bytes[1024]
+
     ctypedef struct sa_arena_figures:
         int64_t block_count, requested_bytes, resident_bytes, live_bytes, pinned_count
         int64_t state_counts[7]
@@ -51,6 +63,9 @@ cdef extern from "heap.h" nogil:
         uintptr_t header, range, range_bytes
 
     unsigned sa_address_class(uint64_t address)
+    unsigned sa_address_channel(uint64_t address)
+    unsigned sa_address_axis(uint64_t address)
+    uint32_t sa_address_zero(uint64_t address)
 
     int sa_heap_new(sa_heap *heap, const uint8_t *steps, uint8_t start)
     void sa_heap_free_all(sa_heap *heap)
@@ -76,6 +91,6 @@ cdef extern from "heap.h" nogil:
     int64_t sa_heap_resident(const sa_heap *heap, unsigned number)
     int64_t sa_heap_state_bytes(const sa_heap *heap, unsigned number, unsigned state)
     void sa_heap_figures(sa_heap *heap, unsigned number, sa_arena_figures *figures)
-    void sa_heap_census(sa_heap *heap, unsigned number, int64_t *counts, int64_t *bytes)
+    void sa_heap_census(sa_heap *heap, unsigned number, sa_block_census *sums)
     int sa_heap_addresses(sa_heap *heap, unsigned number, uint64_t *position, uint64_t *addresses, int count_max)
     int sa_heap_check(sa_heap *heap, unsigned number)

@@ -7,7 +7,9 @@ cdef extern from "short_frame.h":
     enum:
         SA_FRAME_RAW
         SA_FRAME_ZSTD_DICTIONARY
+        SA_FRAME_FORMULA
         SA_SHORT_HEAD_BYTES_MAX
+        SA_SHORT_RAW_MAX
 
     ctypedef struct sa_short_frame:
         const uint8_t *payload

@@ -9,6 +9,8 @@ RAW: Final[int]
 LZ4: Final[int]
 ZSTD: Final[int]
 ZSTD_DICTIONARY: Final[int]
+FORMULA: Final[int]
+CODECS: Final[int]
 ITEM_SIZE_MAX: Final[int]
 DICTIONARY_ID_MAX: Final[int]
 

@@ -1,9 +1,8 @@
 # The C side of _heap.pyx, for the other compiled modules that look into a heap.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from c_heap cimport sa_heap
 from c_spectrum cimport sa_spectrum
-from spectral_alloc._cell cimport Budget
+from spectral_alloc._heap_pages cimport HeapPages
 from spectral_alloc.memory_api cimport spectral_memory_api
 
 
@@ -15,10 +14,8 @@ cdef class Pin:
     cdef bint is_readonly
 
 
-cdef class HeapCore:
-    cdef sa_heap heap
+cdef class HeapCore(HeapPages):
     cdef sa_spectrum spectrum    # the first zeros, in order
-    cdef int64_t charged[12]     # resident bytes of each arena that the budget knows of
     cdef uint32_t band_of_heat[1024]
     cdef uint32_t default_zero[4]  # for each temperature
     cdef double origin, per_doubling
@@ -26,20 +23,17 @@ cdef class HeapCore:
     cdef int64_t mismatch_count
     cdef bint is_closed
     cdef object hot              # what access returns for bytes in place
-    cdef Budget budget_          # None before _open
     cdef spectral_memory_api api
     cdef object __weakref__
 
     cdef uint32_t zero_of(self, double t) noexcept
     cdef unsigned heat_of(self, double gamma) noexcept
     cdef double gamma_of(self, uint32_t zero) noexcept
-    cdef int64_t charged_bytes(self) noexcept
-    cdef void charge(self, unsigned number) noexcept
-    cdef void charge_all(self) noexcept
-    cdef int settle(self, unsigned number) except -1
     cdef int raise_if_closed(self) except -1
-    cdef int64_t size_of(self, object size) except -1
+    cdef int64_t size_of(self, object size, unsigned axis) except -1
+    cdef bytes read_at(self, uint64_t number, object offset, object size)
     cdef object allocate(self, object size, object temperature, object t_virtual, unsigned channel, unsigned axis,
                          bint zeroed)
+    cdef bint is_overfull(self) noexcept
     cdef object access_slow(self, uint64_t address, int status, uint32_t state)
     cdef Pin pin(self, uint64_t address, bint is_readonly)

@@ -1,7 +1,16 @@
 # The C side of _journal.pyx, for _restore.pyx.
+from c_shadow_table cimport sa_digest
 from spectral_alloc._cell cimport Cell
 from spectral_alloc._ledger cimport Ledger
 from spectral_alloc._thermal cimport DictCore
+
+
+# What a commit found an entry to be; 0: no commit is writing it.
+cdef enum:
+    FOUND_GONE = 1
+    FOUND_LIVE = 2
+    FOUND_WARM = 3
+    FOUND_PARKED = 4
 
 
 cdef class JournalEntry:
@@ -9,10 +18,13 @@ cdef class JournalEntry:
     cdef readonly Cell cell          # None when the entry was removed from its dict
     cdef public unsigned long long place, frame_bytes    # of the committed record; 0 bytes: there is none
     cdef public unsigned long long birth                 # 0: not known
-    cdef public object digest        # of the serialised value as committed; None: not known
+    cdef sa_digest sum           # of the serialised value as committed
+    cdef bint has_sum
     cdef public bint flat            # deeply immutable: never compared
-    cdef public bint is_recipe                           # the committed record is a recipe
-    cdef public bint in_flight       # a commit is writing it
+    cdef public bint is_recipe   # the committed record is a recipe
+    cdef public unsigned char in_flight  # FOUND_..., while a commit is writing it
+
+    cdef bint is_sum(self, sa_digest sum) noexcept
 
 
 cdef class JournalCore:
@@ -23,6 +35,7 @@ cdef class JournalCore:
     cdef readonly dict doomed        # committed place -> JournalEntry that was removed since
     cdef readonly dict parked        # place -> bytes: frames on disk that are not committed
     cdef public bint is_eager        # wrote() wants to hear of every write
+    cdef public bint is_armed        # ... but has, and will commit them by itself
     cdef public bint is_strict       # remember() wants to hear of every write before it
     cdef public bint is_readonly
     cdef public dict undo            # key -> value before the transaction, or None outside of one
@@ -35,3 +48,13 @@ cdef class JournalCore:
     cdef JournalEntry owner(self, Cell cell, unsigned long long place)
     cdef JournalEntry make_entry(self, key, Cell cell)
     cdef JournalEntry entry_with(self, key, Cell cell)
+    cdef JournalEntry known(self, Cell cell)
+    cdef bint has_latest(self, JournalEntry entry) except *
+    cdef int take_in(self, Cell cell, unsigned long long place, sa_digest *sum) except -1
+    cdef int release_if_at_rest(self, Cell cell) except -1
+    cdef int put_committed(self, JournalEntry entry, unsigned long long place, unsigned long long frame_bytes,
+                           sa_digest *sum, bint flat, unsigned long long parked) except -1
+    cdef int removal_committed(self, JournalEntry entry) except -1
+    cpdef int give_back(self, list entries) except -1
+
+cdef sa_digest sum_in(bytes digest) except *

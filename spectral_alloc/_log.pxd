@@ -2,14 +2,28 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from c_log_record cimport sa_log_record
+from spectral_alloc._cell cimport Cell
 
 
-cdef struct Slot:
-    uint64_t place
-    uint64_t birth
-    uint64_t frame_bytes         # 0: the key is gone
-    Py_ssize_t number            # of its key
-    uint8_t flags
+# These numbers are stored: never change or reuse one.
+cdef enum:
+    KIND_PUT = 1
+    KIND_TOMBSTONE = 2
+    KIND_PARKED = 3
+    KIND_DICTIONARY = 4
+    KIND_REGROWN = 5
+    FLAG_CONTINUES = 1
+    FLAG_FLAT = 2
+    FLAG_PICKLED = 4
+    FLAG_MOVED = 8
+    FLAG_IS_REGROWN = 16         # of the index alone: no record has it
+    TAG_STR = 115
+    TAG_BYTES = 98
+
+cdef enum:
+    HINT_HEAD_BYTES = 28
+    SALT_BYTES = 16
+    OFFSET_BITS = 40
 
 
 cdef class Walk:
@@ -29,20 +43,18 @@ cdef class Walk:
 
 cdef class LogIndex:
     cdef object decode_key
-    cdef dict numbers            # key -> number of its slot
-    cdef readonly list keys
+    cdef object cells            # key -> Cell: a dict, of a subclass perhaps
+    cdef Cell spare              # offered to the dict at the next put
     cdef readonly dict tombstone_bytes   # segment -> bytes of tombstones in it
     cdef readonly dict held_bytes        # segment -> bytes of heads and frames in it
     cdef uint64_t fed_bytes
     cdef readonly list dictionaries      # (place, frame bytes, id)
-    cdef Slot *slots
-    cdef Py_ssize_t count
-    cdef Py_ssize_t room
-    cdef bint sorted
+    cdef bint is_sorted          # births ascend in the order of the dict
     cdef uint64_t last_birth
 
     cdef object key_of(self, const uint8_t *key, uint32_t key_bytes)
     cdef size_t apply(self, const uint8_t *hint, uint64_t segment) except 0
     cdef int put(self, key, uint64_t place, uint64_t birth, uint64_t frame_bytes, uint8_t flags) except -1
-    cdef Py_ssize_t position_of(self, Py_ssize_t number) noexcept
-    cdef void sort(self) noexcept
+
+cdef void put_hint(uint8_t *out, uint64_t offset, uint64_t birth, uint64_t kind, uint64_t flags, uint64_t frame_bytes,
+                   uint32_t key_bytes, const uint8_t *key) noexcept

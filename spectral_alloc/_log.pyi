@@ -17,29 +17,6 @@ HEAD_BYTES: int
 
 def salt(log_id: bytes, segment: int) -> int: ...
 def record_bytes(frame_bytes: int, key_bytes: int, mac_bytes: int) -> int: ...
-def make_head(
-    salt: int,
-    offset: int,
-    sequence: int,
-    birth: int,
-    kind: int,
-    flags: int,
-    frame: Buffer,
-    key: bytes,
-    unsettled: int,
-) -> bytes: ...
-def make_record(
-    salt: int,
-    offset: int,
-    sequence: int,
-    birth: int,
-    kind: int,
-    flags: int,
-    frame: bytes,
-    key: bytes,
-    unsettled: int,
-) -> bytes: ...
-def make_hint(offset: int, birth: int, kind: int, flags: int, frame_bytes: int, key: bytes) -> bytes: ...
 def walk(
     data: Buffer,
     offset: int,
@@ -67,13 +44,13 @@ class Walk:
     def hints(self) -> bytes: ...
 
 class LogIndex:
-    keys: list[Any]
     tombstone_bytes: dict[int, int]
     held_bytes: dict[int, int]
     dictionaries: list[tuple[int, int, int]]
-    def __init__(self, decode_key: Callable[[bytes], Any]) -> None: ...
+    def __init__(self, decode_key: Callable[[bytes], Any], cells: dict[Any, Any] | None = None) -> None: ...
     def __len__(self) -> int: ...
     def feed(self, hints: bytes, segment: int, whole: bool = False) -> int | None: ...
+    def sort(self) -> None: ...
     @property
     def pickled_count(self) -> int: ...
     def place_of(self, key: object) -> int | None: ...

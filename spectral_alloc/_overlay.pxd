@@ -9,7 +9,10 @@ cdef class Overlay:
     cdef sa_overlay core
     cdef int readers     # calls under way that read without the GIL
     cdef int writers     # calls under way that write without the GIL
-    cdef bint halted     # both locks are held for a fork
+    cdef bint halted     # `writing` is held for a fork
+    cdef readonly tuple watchers  # weak references to those who want to know of edits
+    cdef int watcher_count
+    cdef readonly object telling   # held from an edit until its watchers know of it
     cdef readonly Journal journal  # where edits go besides the table, or None
     cdef object __weakref__
 
@@ -18,6 +21,8 @@ cdef class Overlay:
     cdef int remove(self, uint64_t address) except -1
     cdef bint is_free(self)
     cdef int put_many(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count) except -1
+    cdef int put_all(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count,
+                     object listening) except -1
     cdef unsigned long long new_among(self, const uint64_t *addresses, size_t count) noexcept
     cdef Py_ssize_t put_some(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count) except -1
     cdef void patch_fill(self, uint64_t start, uint64_t step, void *out, size_t count, size_t value_bytes) noexcept

@@ -3,6 +3,7 @@ from c_shadow_table cimport sa_digest
 from spectral_alloc._cell cimport Cell
 from spectral_alloc._departure cimport Departure
 from spectral_alloc._express cimport Express
+from spectral_alloc._journal cimport JournalCore
 from spectral_alloc._ledger cimport Ledger
 from spectral_alloc._regrow cimport Regrowth
 from spectral_alloc._shadows cimport Shadows
@@ -21,7 +22,7 @@ cdef class Passage:
     cdef readonly Shadows shadows
     cdef readonly Regrowth regrowth      # the recipes of the dict, or None
     cdef Express express
-    cdef bint is_general               # no value takes the express way
+    cdef JournalCore keeper            # of a durable dict: knows what the log has; None of all others
     cdef dict tickets                  # address of a cell -> Ticket of the read under way
     cdef set reading                   # threads that are in the middle of a read
     cdef double slow_reads[1024]       # seconds; a ring
@@ -30,7 +31,9 @@ cdef class Passage:
     cdef public double dear_read_seconds # above this values that are used often do not stay on disk
 
     cdef object installed(self, Cell cell, tuple origin, object frame, bint insist)
+    cdef object known_value(self, Cell cell, tuple origin, object frame, key)
     cdef bint may_rest(self, Departure departure) noexcept
+    cdef bint rests_in_log(self, Departure departure, bytes stream) except *
     cdef bint rests(self, Departure departure, bytes stream) except *
     cdef bint adopted(self, Departure departure, sa_digest digest, list parts=*) except *
     cdef int note_slow_read(self, double seconds) except -1

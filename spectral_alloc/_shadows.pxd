@@ -3,6 +3,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from c_shadow_table cimport sa_digest, sa_shadow, sa_shadow_table
 
+cdef sa_digest digest_of_memory(const uint8_t *stream, size_t length) noexcept
+cdef sa_digest digest_stream(bytes stream) noexcept
+
 
 cdef class Shadows:
     cdef sa_shadow_table table
@@ -24,5 +27,4 @@ cdef class Shadows:
     cdef bint leave(self, const void *cell) except *
 
 
-cdef sa_digest digest_of(const uint8_t *data, size_t length) noexcept
 cdef sa_digest digest_of_parts(parts) except *

@@ -24,6 +24,7 @@ from spectral_alloc.file_system import FileSystem, OpenFile
 from spectral_alloc.governor import governor
 from spectral_alloc.journal import DURABILITY, Journal
 from spectral_alloc.log import Log
+from spectral_alloc.log_dictionaries import load_dictionaries
 from spectral_alloc.log_format import HEADER_BYTES, HEAT, Authenticator, Header
 from spectral_alloc.log_recovery import Recovery, recover, validated_log_dir
 from spectral_alloc.log_segment import hint_path
@@ -80,11 +81,13 @@ def open_log(
     file_system: FileSystem,
     *,
     decode_key: Callable[[bytes], object] | None = None,
+    cells: dict[Any, Any] | None = None,
     **how: bool,
 ) -> tuple[Recovery, OpenFile | None]:
     """Lock and recover the log in a directory, which is made if it does not exist (unless it is only to be read).
 
-    Returns the recovery and the lock. Raises LockedError if another process writes there, PermissionError for a
+    ``cells``, if given, is the dict that gets the cells of what is live (LogIndex). Returns the recovery and the lock.
+    Raises LockedError if another process writes there, PermissionError for a
     directory of somebody else, CorruptLogError and UntrustedError as ``recover`` does.
     """
     path = settings.path
@@ -106,7 +109,7 @@ def open_log(
         is_readonly=settings.is_readonly,
     )
     lock_id = id_in_lock(path, file_system)
-    found = recover(log, LogIndex(decode_key or settings.form.key_of), lock_id=lock_id, **how)
+    found = recover(log, LogIndex(decode_key or settings.form.key_of, cells), lock_id=lock_id, **how)
     if not log.log_id:
         log.log_id = secrets.token_bytes(LOG_ID_BYTES)
     if lock is not None:
@@ -157,7 +160,11 @@ def attach(made: "ThermalDict[Any, Any]", settings: Settings, durable: DurableSe
     """Make a new, empty dict durable: fill it from its log, and report its writes to a journal from now on."""
     if settings.regrow is not None:
         name_of_function(settings.regrow)
-    found, lock = open_log(durable, settings.disk_limit_bytes, settings.file_system)
+    try:
+        found, lock = open_log(durable, settings.disk_limit_bytes, settings.file_system, cells=made)
+    except BaseException:
+        dict.clear(made)  # of cells that are no entries yet
+        raise
     try:
         require_trust(found, durable)
         tiers = DurableTiers(made._ledger, settings, found.log)
@@ -165,9 +172,10 @@ def attach(made: "ThermalDict[Any, Any]", settings: Settings, durable: DurableSe
             made, found.log, tiers.codec, durable.form, durable.durability, durable.interval_seconds, durable.clock
         )
         journal.lock = lock
+        journal.logged = load_dictionaries(tiers.codec, found)
         tiers.serve(journal)
         reference = made._reference
-        tiers.on_backlog = lambda: governor.writer.submit(reference)
+        tiers.on_backlog = journal.on_backlog = lambda: governor.writer.submit(reference)
         tiers.on_pulse = governor.put_down_slack
         restore(made, found.index)
         made._adopt_tiers(tiers)
@@ -175,6 +183,7 @@ def attach(made: "ThermalDict[Any, Any]", settings: Settings, durable: DurableSe
         tiers.serve_recipes(made._regrowth)
         bring_back_heat(made, tiers)
     except BaseException:
+        dict.clear(made)
         found.log.abandon()
         raise
 

@@ -7,6 +7,7 @@ Before a relief what is dirty is committed, so parking is left for values that w
 inside a transaction. Frames of clean entries that are WARM (prefetch brought them) go back to their places.
 """
 
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from time import sleep
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectral_alloc._departure import Departure, ship
 from spectral_alloc._passage import Parcel
-from spectral_alloc.errors import CorruptFrameError
+from spectral_alloc.errors import ClosedError, CorruptFrameError
 from spectral_alloc.journal import Journal
 from spectral_alloc.log import Log
 from spectral_alloc.log_compaction import compact_segments, compaction_victims
@@ -43,19 +44,26 @@ class DurableTiers(Tiers):
     tiers.
     """
 
-    sample_share = 0.0  # a dictionary would have to be as durable as the frames that need it
     store: Log
     journal: Journal
 
     def __init__(self, ledger: "Ledger", settings: Settings, log: Log) -> None:
         super().__init__(ledger, settings, log)
-        self.take_general_way()
         self.returning: list[Cell] = []
 
     def serve(self, journal: Journal) -> None:
         """Take orders from a journal: from now on it decides which frames on disk are dead."""
         self.journal = journal
-        self._serve(journal.release)
+        self.consult(journal)
+        # Weakly: the collector does not look into the ledger, which the journal refers to.
+        reference = weakref.ref(journal)
+
+        def release(place: int, frame_bytes: int) -> None:
+            living = reference()
+            if living is not None:
+                living.release(place, frame_bytes)
+
+        self._serve(release)
 
     def serve_recipes(self, regrowth: "Regrowth | None") -> None:
         """Let recipes stand in the log for values from now on."""
@@ -69,6 +77,10 @@ class DurableTiers(Tiers):
         """Let values leave until the ledger is within its limit, or nothing can leave any more."""
         self.journal.commit_for_relief()
         super().relieve()
+
+    def _charge_buffers(self) -> None:
+        """What the journal remembers is charged in place of shadows, which a durable dict has no need of."""
+        self.ledger.charge_buffers(self.codec.resident_bytes + self.journal.resident_bytes + self._recipe_bytes())
 
     def _send_down(self, departure: Departure, parcel: Parcel) -> None:
         """A clean value leaves for its committed place; any other as in an ephemeral dict."""
@@ -141,15 +153,14 @@ class DurableTiers(Tiers):
         return self.journal.form.dumps(value)
 
     def general_value(self, frame: bytes, cell: "Cell", origin: tuple[Any, ...], key: object) -> Any:
-        """The value of a frame; what is on disk is known from now on, by its digest."""
+        """The value of a frame that is no graph stream; what is on disk is known from now on, by its digest."""
         parts = self.codec.decode(frame)
         if is_recipe(parts):
             value = self._recipes().value_of(parts, cell, key, origin)
             parts, _ = self.journal.form.dumps(value)
         else:
             value = self.journal.form.loads(parts)
-        if origin[0] != "warm" and origin[1] not in self.journal.parked:
-            self.journal.adopt(cell, origin, digest_of(parts))
+        self.journal.adopt(cell, origin, digest_of(parts))
         return value
 
     def _recipes(self) -> StoredRecipes:
@@ -159,16 +170,8 @@ class DurableTiers(Tiers):
         assert self.journal.recipes is not None
         return self.journal.recipes
 
-    def load(self, cell: "Cell", key: object, insist: bool = False) -> Any:
-        """As Tiers.load; an entry that stays on disk needs no memory of it."""
-        try:
-            return super().load(cell, key, insist)
-        finally:
-            self.journal.let_go(cell)
-
     def _warm_up(self, cell: "Cell", origin: tuple[Any, ...], frame: bytes) -> bool:
-        if origin[1] not in self.journal.parked:
-            self.journal.adopt(cell, origin, digest_of(self.codec.decode(frame)))
+        self.journal.adopt(cell, origin, digest_of(self.codec.decode(frame)))
         return super()._warm_up(cell, origin, frame)
 
     # in the background ------------------------------------------------------------------------------------------------
@@ -176,7 +179,7 @@ class DurableTiers(Tiers):
     @property
     def has_backlog(self) -> bool:
         """Is there work for the background writer?"""
-        return bool(self.returning) or (not self.store.is_readonly and self.wants_compaction)
+        return bool(self.returning) or self.codec.train_due or (not self.store.is_readonly and self.wants_compaction)
 
     @property
     def wants_compaction(self) -> bool:
@@ -194,6 +197,9 @@ class DurableTiers(Tiers):
                 sleep(PAUSE_SECONDS)  # the program's own reads come first
         if self.returning:
             self.on_backlog()
+        if self.codec.train_due:
+            self.codec.train()
+            self._charge_buffers()
         if not self.store.is_readonly and self.wants_compaction:
             self.compact(core)
 
@@ -207,8 +213,10 @@ class DurableTiers(Tiers):
         self.journal.commit_for_relief()
         try:
             self.compact_segments(core, set(compaction_victims(self.store)))
+        except ClosedError:
+            pass  # by another thread meanwhile: what was copied counts, what was not is where it was
         except OSError as error:
-            self._note("compaction failed", error)
+            self._note("compaction failed", error, "Nothing is lost, and the files stay as large as they are")
 
     def compact_segments(self, core: "DictCore[Any, Any]", victims: set[int]) -> None:
         """Move what is live out of these segments."""

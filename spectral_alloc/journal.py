@@ -17,21 +17,24 @@ the live values that may have been edited in place.
 import errno
 import os
 import pickle
+import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from spectral_alloc import _log
+from spectral_alloc._commit import Commit
 from spectral_alloc._iteration import all_cells
 from spectral_alloc._journal import UNKNOWN, JournalCore, JournalEntry
 from spectral_alloc.clock import Clock
 from spectral_alloc.committer import committer
 from spectral_alloc.file_system import OpenFile
 from spectral_alloc.frame import FrameCodec
-from spectral_alloc.log import Log, Record
-from spectral_alloc.value_form import ValueForm, digest_of, is_flat
+from spectral_alloc.log import Log
+from spectral_alloc.log_dictionaries import COPIES, dictionary_frame
+from spectral_alloc.value_form import ValueForm, digest_of
 
 if TYPE_CHECKING:
     from spectral_alloc.stored_recipes import StoredRecipes
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DURABILITY", "Journal"]
 
+ENTRY_BYTES = 80 + 32  # a JournalEntry, and the number that `entries` knows it by
+TRAIN_FOR_ENTRIES = 2048  # still to be written, for which a commit waits until a dictionary is trained
 DURABILITY = ("none", "interval", "always")
 ABSENT: Any = object()
 
@@ -67,6 +72,8 @@ class Journal(JournalCore):
         self.is_strict = durability == "always" and not self.is_readonly
         self.lock: OpenFile | None = None
         self.recipes: StoredRecipes | None = None
+        #: Numbers of the dictionaries that the log has.
+        self.logged: set[int] = set()
         self.commit_count = 0
         self.relief_failure_count = 0
         self._lock = threading.RLock()
@@ -74,6 +81,7 @@ class Journal(JournalCore):
         self._owner = 0
         self._due: float | None = None
         self._local = threading.local()
+        self.on_backlog: Callable[[], None] = lambda: None
         self._serve(container._ledger)
 
     # before a write -------------------------------------------------------------------------------------------------
@@ -137,13 +145,18 @@ class Journal(JournalCore):
         if self._due is None:
             self._due = now + self.interval_seconds
             if self.clock.runs_by_itself:
+                self.is_armed = True
                 committer.submit(weakref.ref(self), self._due)
         elif now >= self._due and not self.clock.runs_by_itself and self._owner != threading.get_ident():
             self.settle()
 
+    def _disarm(self) -> None:
+        """The next write is heard of again: it may come too late for the commit that begins."""
+        self._due, self.is_armed = None, False
+
     def settle(self) -> None:
         """Commit what was written and settle it on the disk."""
-        self._due = None
+        self._disarm()
         self.commit()
         self._settle_log()
 
@@ -211,26 +224,29 @@ class Journal(JournalCore):
             self._lock.release()
 
     def _commit_batch(self, everything: bool) -> None:
-        gathered = self.gather(everything)
-        batch = _Batch(self, gathered)
+        general = GeneralWay(self)
+        commit = Commit(self, self.codec.express, general, everything)
         try:
             if everything:
-                batch.add_edited()
-            places = self.log.commit(batch.records())
+                commit.add_edited()
+            places = self.log.write(commit)
         except BaseException:
-            self.give_back([entry for entry, _, _ in batch.gathered])
+            commit.cancel()  # not left to its end: the traceback may keep it
             raise
-        batch.finish(places)
+        self.logged |= general.found_new
+        for segment, dead_bytes in commit.finish(places):
+            self.log.release_bytes(segment, dead_bytes)
         self.commit_count += bool(places)
-        if batch.failures:
-            self.give_back([entry for entry, _ in batch.failures])
-            entry, error = batch.failures[0]
-            error.add_note(f"the value of key {entry.key!r} is not durable; {len(batch.failures)} such in this commit")
+        if self.codec.train_due:
+            self.on_backlog()
+        if commit.failures:
+            entry, error = commit.failures[0]
+            error.add_note(f"the value of key {entry.key!r} is not durable; {len(commit.failures)} such in this commit")
             raise error
 
     def sync(self) -> None:
         """Commit everything, edits in place too, and settle it."""
-        self._due = None
+        self._disarm()
         self.commit(everything=True)
         if not self.is_readonly:
             self._settle_log()
@@ -275,6 +291,12 @@ class Journal(JournalCore):
         for place, frame in zip(places, frames, strict=True):
             self.parked[place] = len(frame)
 
+    @property
+    def resident_bytes(self) -> int:
+        """RAM of what is remembered of entries in RAM."""
+        tables = sys.getsizeof(self.entries) + sys.getsizeof(self.dirty) + sys.getsizeof(self.parked)
+        return tables + len(self.entries) * ENTRY_BYTES
+
     def resolve_keys(self, entries: list[JournalEntry]) -> None:
         """Give entries that were only read their keys. Cost: a walk over the dict, if there are any."""
         container = self.container()
@@ -296,105 +318,67 @@ class Journal(JournalCore):
         # The parent's lock ends with the parent, not with its children.
         self.lock = None
         self._committing = self._owner = 0
-        self.undo, self._due = None, None
+        self.undo = None
+        self._disarm()
         self.is_readonly, self.is_eager, self.is_strict = True, False, False
 
 
-class _Batch:
-    """One commit: turns gathered entries into records, and takes note of what became of each."""
+class GeneralWay:
+    """What a commit (_commit.pyx) asks about values and keys that are not plain builtin data."""
 
-    def __init__(self, journal: Journal, gathered: list[tuple[JournalEntry, str, Any]]) -> None:
-        self.journal, self.gathered = journal, gathered
-        self.failures: list[tuple[JournalEntry, Exception]] = []
-        self.outcomes: list[tuple[JournalEntry, bool, int, bytes | None, bool, int]] = []
-        self.same: list[JournalEntry] = []
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.key_bytes = journal.form.key_bytes
+        self.has_recipes = journal.recipes is not None
+        self.birth_at = journal.log.birth_at
+        self.found_new: set[int] = set()
 
-    def add_edited(self) -> None:
-        """Compare every live value that may have been edited in place with what was committed."""
-        journal = self.journal
-        found = []
-        for entry, value in journal.comparable():
-            if is_flat(value):
-                entry.flat = True
-                continue
-            try:
-                parts, _ = journal.form.dumps(value)
-            except RecursionError:
-                raise
-            except Exception:
-                found.append((entry, "live", value))
-                continue
-            if digest_of(parts) != entry.digest:
-                found.append((entry, "live", value))
-        self.gathered = [*self.gathered, *found]
-        journal.resolve_keys([entry for entry, _, _ in self.gathered])
+    def train(self, left_count: int) -> None:
+        """Train a dictionary now, if that is due and ``left_count`` entries are worth the wait."""
+        if left_count >= TRAIN_FOR_ENTRIES and self.journal.codec.train_due:
+            self.journal.codec.train()
 
-    def records(self) -> Iterator[Record]:
-        """The records of the batch, made one by one."""
-        for entry, state, thing in self.gathered:
-            if state == "gone":
-                if entry.frame_bytes:
-                    self.outcomes.append((entry, True, 0, None, False, 0))
-                    yield Record(_log.TOMBSTONE, self.journal.form.key_bytes(entry.key), b"")
-                continue
-            try:
-                record = self.record(entry, state, thing)
-            except (OSError, MemoryError):
-                raise
-            except Exception as error:
-                self.failures.append((entry, error))
-                continue
-            if record is not None:
-                yield record
+    def new_dictionaries(self) -> list[tuple[int, bytes]]:
+        """Number and frame of each dictionary that the log does not have, in as many copies as it shall have."""
+        dictionaries = self.journal.codec.dictionaries
+        new = set(dictionaries.ids) - self.journal.logged - self.found_new
+        self.found_new |= new
+        return [(number, dictionary_frame(dictionaries, number)) for number in sorted(new) for _ in range(COPIES)]
 
-    def record(self, entry: JournalEntry, state: str, thing: Any) -> Record | None:
-        """The record of one value, None if the log has it already."""
-        journal = self.journal
-        parked, flat, recipe = 0, False, None
-        if state == "live":
-            flat = is_flat(thing)
-            parts, item_sizes = journal.form.dumps(thing)
-            digest = None if flat else digest_of(parts)
-            recipe = journal.recipes.frame_for(entry.cell, thing) if journal.recipes is not None else None
-            is_committed = digest is not None and digest == entry.digest and entry.frame_bytes
-            if is_committed and entry.is_recipe == (recipe is not None):
-                self.same.append(entry)
-                return None
-            frame = journal.codec.encode(parts, item_sizes) if recipe is None else recipe[0]
-        else:
-            if state == "parked":
-                parked = thing[0]
-                if parked == entry.place and entry.frame_bytes:
-                    self.same.append(entry)
-                    return None
-            frame = thing if state == "warm" else journal.log.read(*thing)
-            parts = journal.codec.decode(frame)
-            digest = digest_of(parts)
-            flat = entry.cell is not None and entry.flat
-        needs_trust = journal.form.is_pickled(parts) if recipe is None else recipe[1]
-        flags = (_log.FLAT if flat else 0) | (_log.PICKLED if needs_trust else 0)
-        key = journal.form.key_bytes(entry.key)
-        if entry.frame_bytes and not entry.birth:
-            entry.birth = journal.log.birth_at(entry.place)
-        self.outcomes.append((entry, False, len(frame), digest, flat, parked))
-        entry.is_recipe = recipe is not None
-        kind = _log.PUT if recipe is None else _log.REGROWN
-        return Record(kind, key, frame, flags, entry.birth if entry.frame_bytes else 0)
+    def recipe_of(self, entry: JournalEntry, value: Any) -> tuple[bytes, int] | None:
+        """Frame and flags of a record that says how to get a live value, if a recipe was proved to give it."""
+        assert self.journal.recipes is not None
+        found = self.journal.recipes.frame_for(entry.cell, value)
+        return None if found is None else (found[0], _log.PICKLED if found[1] else 0)
 
-    def finish(self, places: list[int]) -> None:
-        """All is in the log."""
-        journal = self.journal
-        for entry in self.same:
-            journal.unchanged(entry)
-        for (entry, is_removal, frame_bytes, digest, flat, parked), place in zip(self.outcomes, places, strict=True):
-            if is_removal:
-                dead = journal.removal_committed(entry)
-            else:
-                dead = journal.committed(entry, place, frame_bytes, digest, flat, parked)
-                if parked and journal.parked.pop(parked, None) is not None:
-                    journal.log.release(parked, frame_bytes)
-            if dead is not None:
-                journal.log.release(*dead)
-        for entry, state, _ in self.gathered:
-            if state == "gone" and entry.in_flight:
-                journal.removal_committed(entry)
+    def is_same(self, entry: JournalEntry, value: Any) -> bool:
+        """Is a live value what was committed? A value that cannot be stored is not: the commit then says why."""
+        try:
+            parts, _ = self.journal.form.dumps(value)
+        except RecursionError:
+            raise
+        except Exception:
+            return False
+        return digest_of(parts) == entry.digest
+
+    def live(self, entry: JournalEntry, value: Any) -> tuple[bytes, bytes, int] | None:
+        """Frame, digest and flags of a live value, None if the log has it already."""
+        parts, item_sizes = self.journal.form.dumps(value)
+        digest = digest_of(parts)
+        if digest == entry.digest and entry.frame_bytes:
+            return None
+        return self.frame_of(parts, item_sizes), digest, self.flags_of(parts)
+
+    def stored(self, entry: JournalEntry, thing: Any, frame_bytes: int) -> tuple[bytes, bytes, int]:
+        """The same for a value that is a frame, or at a place of the log."""
+        frame = self.journal.log.read(thing, frame_bytes) if frame_bytes else thing
+        parts = self.journal.codec.decode(frame)
+        return frame, digest_of(parts), self.flags_of(parts)
+
+    def frame_of(self, parts: Sequence[Any], item_sizes: Sequence[int]) -> bytes:
+        """The frame of serialised parts."""
+        return self.journal.codec.encode(parts, item_sizes)
+
+    def flags_of(self, parts: Sequence[Any]) -> int:
+        """The flags of a record with such a value."""
+        return _log.PICKLED if self.journal.form.is_pickled(parts) else 0

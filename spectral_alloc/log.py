@@ -25,9 +25,10 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from spectral_alloc import _log
+from spectral_alloc._record_writer import RecordWriter
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, Buffer, FileSystem
 from spectral_alloc.log_format import HEADER_BYTES, HINT, SEGMENT, Authenticator, Header
@@ -48,6 +49,40 @@ class Record(NamedTuple):
     frame: Buffer
     flags: int = 0
     birth: int = 0
+
+
+class RecordSource(Protocol):
+    """Where the records of a batch come from, some at a time."""
+
+    def prepare(self, mac_bytes: int) -> int:
+        """Make the next records ready, about CHUNK_BYTES of them; returns the bytes of the first one, 0 if none is
+        left."""
+
+    def fill(self, writer: RecordWriter) -> None:
+        """Give the writer what is ready."""
+
+
+class _Records:
+    """A source of records that exist."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.left = iter(records)
+        self.ready: list[Record] = []
+
+    def prepare(self, mac_bytes: int) -> int:
+        ready_bytes = 0
+        for record in self.left:
+            self.ready.append(record)
+            ready_bytes += len(record.frame)
+            if ready_bytes >= CHUNK_BYTES:
+                break
+        first = self.ready[0] if self.ready else None
+        return 0 if first is None else _log.record_bytes(len(first.frame), len(first.key), mac_bytes)
+
+    def fill(self, writer: RecordWriter) -> None:
+        ready, self.ready = self.ready, []
+        for kind, key, frame, flags, birth in ready:
+            writer.add(kind, key, frame, flags, birth)
 
 
 def log_name(number: int) -> str:
@@ -110,34 +145,32 @@ class Log(Segments):
     def commit(self, records: Iterable[Record], *, moving: bool = False, batch: bool = True) -> list[int]:
         """Write records, all or none of them also after a crash, and return their places; nothing is settled yet.
 
-        Parameters: records (asked for one by one while others are written), moving (as for ColdStore.append), batch
-        (False:
-        each record counts for itself, as copies made by compaction do).
+        Parameters: records, moving (as for ColdStore.append), batch (False: each record counts for itself, as copies
+        made by compaction do).
         """
+        return self.write(_Records(records), moving=moving, batch=batch)
+
+    def write(self, source: RecordSource, *, moving: bool = False, batch: bool = True) -> list[int]:
+        """The same for records that are made while others are written."""
         self._enter()
         with self._lock:
             self._raise_if_closed()
             if self.is_readonly:
                 raise OSError(errno.EROFS, f"the log in {self.directory} was opened for reading only")
-            iterator = iter(records)
-            first = next(iterator, None)
-            if first is None:
+            needed_bytes = source.prepare(self.authenticator.mac_bytes)
+            if not needed_bytes:
                 return []
             self._settle_active()
-            needed_bytes = self._record_bytes(first)
             self._refuse_beyond_limit(needed_bytes, moving)
             segment = self._segment_with_room(needed_bytes)
             assert isinstance(segment, LogSegment)
-            work = _Batch(self, segment, first, iterator, moving, batch)
+            work = _Batch(self, segment, source, moving, batch)
             try:
                 return self._write(segment, work.chunks(), moving)
             finally:
                 # Also when Ctrl-C came after the write: what is in the file must be in the hints.
                 if segment.end_bytes == work.end_bytes > work.start_bytes:
                     work.settle_accounts()
-
-    def _record_bytes(self, record: Record) -> int:
-        return _log.record_bytes(len(record.frame), len(record.key), self.authenticator.mac_bytes)
 
     def _segment_with_room(self, total_bytes: int) -> Segment:
         segment = self._active
@@ -333,6 +366,10 @@ class Log(Segments):
         """Declare a frame dead; its segment is unlinked by a later sync(). Never raises. Cost: no lock."""
         self._release(place, length + _log.HEAD_BYTES)
 
+    def release_bytes(self, number: int, held_bytes: int) -> None:
+        """The same for many frames of one segment, heads included."""
+        self._release(number << OFFSET_BITS, held_bytes)
+
     # the end ----------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -345,9 +382,11 @@ class Log(Segments):
 
     def abandon(self) -> None:
         """Let go of the files without settling anything."""
-        self._closed = True
-        self._active = None
-        self._segments.clear()
+        # A write of another thread, compaction perhaps, ends before: the lock file of the directory is let go of next.
+        with self._lock:
+            self._closed = True
+            self._active = None
+            self._segments.clear()
 
     def after_fork_in_child(self) -> None:
         """In the child of a fork the log can only be read: it belongs to the parent."""
@@ -371,70 +410,43 @@ class Log(Segments):
 
 
 class _Batch:
-    """One commit while it is written: turns records into chunks, and keeps the accounts that count when all is done."""
+    """One commit while it is written: its chunks, and the accounts that count when all is done."""
 
-    def __init__(
-        self, log: Log, segment: LogSegment, first: Record, rest: Iterator[Record], moving: bool, atomic: bool
-    ) -> None:
-        self.log, self.segment, self.moving, self.atomic = log, segment, moving, atomic
-        self.next: Record | None = first
-        self.rest = rest
-        self.sequence = log.sequence
+    def __init__(self, log: Log, segment: LogSegment, source: RecordSource, moving: bool, atomic: bool) -> None:
+        self.log, self.segment, self.source, self.moving = log, segment, source, moving
         self.start_bytes = self.end_bytes = segment.end_bytes
-        self.hints: list[bytes] = []
-        self.held = self.tombstone_bytes = self.dictionary_bytes = 0
+        authenticator = log.authenticator if log.authenticator.is_keyed else None
+        self.writer = RecordWriter(
+            segment.salt,
+            segment.end_bytes,
+            log.sequence,
+            segment.settled_bytes,
+            atomic,
+            authenticator,
+            segment.header.prefix,
+        )
 
     def chunks(self) -> Iterator[tuple[list[Buffer], list[int]]]:
         """Buffers of about CHUNK_BYTES, with the length of each record in them."""
-        log, offset, written = self.log, self.segment.end_bytes, 0
-        while self.next is not None:
-            buffers: list[Buffer] = []
-            lengths: list[int] = []
-            chunk_bytes = 0
-            while self.next is not None and chunk_bytes < CHUNK_BYTES:
-                record = self.next
-                self.next = next(self.rest, None)
-                more = self.next is not None and self.atomic
-                record_bytes = log._record_bytes(record)
-                if offset + record_bytes >= 1 << OFFSET_BITS:
-                    raise OSError(errno.EFBIG, "a batch does not fit into one segment of the log")
-                buffers += self.encoded(record, offset, record_bytes, more)
-                lengths.append(record_bytes)
-                offset += record_bytes
-                chunk_bytes += record_bytes
+        written, is_last = 0, False
+        while not is_last:
+            self.source.fill(self.writer)
+            is_last = not self.source.prepare(self.writer.mac_bytes)
+            if is_last:
+                self.writer.end()
+            chunk, lengths = self.writer.take()
             if written:
-                log._refuse_beyond_limit(written + chunk_bytes, self.moving)
-            written += chunk_bytes
-            self.end_bytes = offset
-            yield buffers, lengths
-
-    def encoded(self, record: Record, offset: int, record_bytes: int, more: bool) -> list[Buffer]:
-        """The buffers of one record; takes the next sequence."""
-        segment, authenticator = self.segment, self.log.authenticator
-        kind, key, frame, flags, birth = record
-        flags |= _log.CONTINUES if more else 0
-        self.sequence += 1
-        birth = birth or self.sequence
-        unsettled = offset - segment.settled_bytes
-        self.hints.append(_log.make_hint(offset, birth, kind, flags, len(frame), key))
-        if kind == _log.TOMBSTONE:
-            self.tombstone_bytes += _log.HEAD_BYTES + len(key)
-        else:
-            self.held += _log.HEAD_BYTES + len(frame)
-            self.dictionary_bytes += _log.HEAD_BYTES + len(frame) if kind == _log.DICTIONARY else 0
-        if not authenticator.is_keyed and type(frame) is bytes:
-            return [_log.make_record(segment.salt, offset, self.sequence, birth, kind, flags, frame, key, unsettled)]
-        head = _log.make_head(segment.salt, offset, self.sequence, birth, kind, flags, frame, key, unsettled)
-        mac = authenticator.record_mac(segment.header.prefix, offset, head, memoryview(frame), key)
-        padding = bytes(record_bytes - len(head) - len(frame) - len(key) - len(mac))
-        return [buffer for buffer in (head, frame, key, mac, padding) if buffer]
+                self.log._refuse_beyond_limit(written + len(chunk), self.moving)
+            written += len(chunk)
+            self.end_bytes = self.writer.offset
+            yield [chunk], lengths
 
     def settle_accounts(self) -> None:
         """All is written: let it count."""
-        segment, log = self.segment, self.log
-        segment.held += self.held
-        segment.tombstone_bytes += self.tombstone_bytes
-        segment.dictionary_bytes += self.dictionary_bytes
-        segment.hints += self.hints
+        segment, writer = self.segment, self.writer
+        segment.held += writer.held_bytes
+        segment.tombstone_bytes += writer.tombstone_bytes
+        segment.dictionary_bytes += writer.dictionary_bytes
+        segment.hints.append(writer.hints)
         segment.hinted_bytes = self.end_bytes
-        segment.last_sequence = log.sequence = self.sequence
+        segment.last_sequence = self.log.sequence = writer.sequence

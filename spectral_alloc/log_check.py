@@ -15,6 +15,7 @@ from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.log import Log, Record, log_name
 from spectral_alloc.log_compaction import hints_in
+from spectral_alloc.log_dictionaries import load_dictionaries
 from spectral_alloc.log_format import decode_key, encode_key
 from spectral_alloc.log_recovery import Damage, Recovery, hints_of
 from spectral_alloc.log_segment import LogSegment
@@ -99,8 +100,9 @@ def repair(
     True
     """
     settings = DurableSettings(os.path.abspath(os.fspath(path)), key=key)
-    how = {"is_checking": True, "is_repairing": True}
-    found, lock = open_log(settings, None, file_system, decode_key=readable_key, **how)
+    found, lock = open_log(
+        settings, None, file_system, decode_key=readable_key, is_checking=True, is_repairing=True
+    )
     try:
         name_damage(found)
         report = made_report(found)
@@ -116,6 +118,7 @@ def repair(
 def name_damage(found: Recovery) -> None:
     """Find the keys of damaged records in hint files, check every frame, and drop what is damaged from the index."""
     codec = FrameCodec()
+    load_dictionaries(codec, found)
     named: list[Damage] = []
     for damage in found.damage:
         key, place = damage.key, place_of(damage)

@@ -109,9 +109,10 @@ class _Mover:
     """Copies one segment, piece by piece."""
 
     def __init__(self, core: "DictCore[Any, Any]", journal: "Journal", log: Log, segment: LogSegment) -> None:
+        log._raise_if_closed()  # by another thread: then nothing is left to do
         self.core, self.journal, self.log, self.segment = core, journal, log, segment
         self.owners = cells_in(core, journal, segment.number)
-        self.is_oldest = segment.number == min(log._segments)
+        self.is_oldest = segment.number == min(log._segments, default=0)
 
     def piece(self, at: int) -> int:
         """Copy what is live in about 1 MiB from offset ``at`` on; returns where the next piece begins."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from spectral_alloc import _safe
 from spectral_alloc._frame import crc32c
-from spectral_alloc.errors import CorruptLogError, UntrustedError
+from spectral_alloc.errors import CorruptFrameError, CorruptLogError, UntrustedError
 
 __all__ = [
     "FORMAT_VERSION",
@@ -31,7 +31,8 @@ __all__ = [
     "encode_key",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 SEGMENT = b"SPECLOG\n"
 HINT = b"SPECHNT\n"
 HEAT = b"SPECHOT\n"
@@ -133,8 +134,8 @@ class Header:
         fields = data[:CRC_OFFSET] + bytes(4) + data[CRC_END : FIELDS.size]
         if found != magic or crc != crc32c(body, crc32c(mac, crc32c(fields))):
             raise CorruptLogError(f"{name} is damaged at offset 0: its header is not what was written")
-        if version != FORMAT_VERSION:
-            raise CorruptLogError(f"{name} has format version {version}; this release reads version {FORMAT_VERSION}")
+        if version not in READABLE_VERSIONS:
+            raise CorruptLogError(f"{name} has format version {version}; this release reads up to {FORMAT_VERSION}")
         if bool(flags & KEYED) != authenticator.is_keyed:
             missing = "no key= was given" if flags & KEYED else "a key= was given, and it was written without one"
             raise UntrustedError(f"{name} cannot be trusted: {missing}")
@@ -166,6 +167,11 @@ def decode_key(data: bytes) -> object:
         return data[1:].decode("utf-8", "surrogatepass")
     if data[:1] == b"b":
         return data[1:]
-    if data[:1] == b"o":
-        return _safe.decode(data[1:])
-    raise KeyError(data[:1])
+    if data[:1] == b"p":
+        raise KeyError(data[:1])
+    key = _safe.decode(data[1:]) if data[:1] == b"o" else []
+    try:
+        hash(key)
+    except TypeError:
+        raise CorruptFrameError(f"no key is stored as {data[:40]!r}") from None
+    return key

@@ -47,13 +47,17 @@ def validated_log_dir(path: str, file_system: FileSystem) -> None:
 
 @dataclass(frozen=True)
 class Damage:
-    """One damaged place: file name, offset, length in bytes, key where it is known (else None), and what is wrong."""
+    """One damaged place: file name, offset, length in bytes, key where it is known (else None), and what is wrong.
+
+    ``is_keyless``: it belongs to no key, so that no value is lost.
+    """
 
     file: str
     offset: int
     length: int
     key: object
     what: str
+    is_keyless: bool = False
 
     def __str__(self) -> str:
         where = f"{self.file} at offset {self.offset}, {self.length} bytes"
@@ -214,7 +218,7 @@ class _Opener:
         if key is not None:
             with suppress(CorruptFrameError, KeyError, UnicodeDecodeError):
                 name = decode_key(key)
-        self.found.damage.append(Damage(log_name(segment.number), offset, length, name, what))
+        self.found.damage.append(Damage(log_name(segment.number), offset, length, name, what, key == b""))
 
 
 def hints_of(log: Log, segment: LogSegment) -> bytes | None:
@@ -224,13 +228,13 @@ def hints_of(log: Log, segment: LogSegment) -> bytes | None:
     file_system, name = log._file_system, os.path.basename(path)
     try:
         file = OpenFile(file_system, file_system.open_reading, path)
-        data = file_system.read_at(file.fd, file_system.size(file.fd), 0)
+        head = file_system.read_at(file.fd, HEADER_BYTES, 0)
+        hints = file_system.read_at(file.fd, file_system.size(file.fd) - HEADER_BYTES, HEADER_BYTES)
         size = file_system.size(segment.fd)
     except (OSError, EOFError):
         return None
-    hints = data[HEADER_BYTES:]
     try:
-        header = Header.parse(data, HINT, log.authenticator, name, hints)
+        header = Header.parse(head, HINT, log.authenticator, name, hints)
     except (CorruptLogError, UntrustedError):
         return None
     end, last_sequence, hint_bytes = header.numbers
@@ -349,7 +353,7 @@ def recover(
     except (ValueError, UnicodeDecodeError) as error:
         raise CorruptLogError(f"the log in {log.directory} is damaged: {error}") from error
     found = opener.found
-    unknown = [damage for damage in found.damage if damage.key is None]
+    unknown = [damage for damage in found.damage if damage.key is None and not damage.is_keyless]
     if unknown and not is_repairing and not is_checking:
         raise CorruptLogError(
             f"the log in {log.directory} is damaged: {unknown[0]}. repair(path) keeps all that is undamaged"

@@ -34,6 +34,8 @@ class MemoryStats:
     and bookkeeping included; ``fragmentation`` is the part of these that holds neither blocks nor frames.
     ``mean_mismatch`` is the mean distance from the frequencies that were asked for to their bands. A *migration* is
     a change of a block's band by its heat. STM blocks have a band above 100 now, LTM blocks one below 30.
+    ``generated_blocks`` are on axis 2; of the 4 KiB pages of those that are not in place as a whole, ``written_pages``
+    are held, here or on disk, and ``unwritten_pages`` hold nothing anywhere.
     """
 
     blocks: int
@@ -47,6 +49,9 @@ class MemoryStats:
     stm_blocks: int
     ltm_blocks: int
     pinned_blocks: int
+    generated_blocks: int
+    written_pages: int
+    unwritten_pages: int
     allocations: int
     frees: int
     accesses: int
@@ -87,6 +92,8 @@ class MemoryStats:
                 f"fragmentation {self.fragmentation:.1%}, {format_bytes(self.disk_live_bytes)} live on disk",
                 f"  {self.promotions:,} promotions, {self.demotions:,} demotions, {self.spills:,} spills, "
                 f"{self.migrations:,} band migrations, {self.compactions:,} compactions",
+                f"  {self.generated_blocks:,} generated blocks, {self.written_pages:,} of their pages written, "
+                f"{self.unwritten_pages:,} not",
                 f"  STM {self.stm_blocks:,}, LTM {self.ltm_blocks:,}, mean mismatch {self.mean_mismatch:.3f}; "
                 f"events {self.events or 'none'}",
             ]
@@ -97,7 +104,9 @@ def gather(core: HeapCore, **given: Any) -> MemoryStats:
     """Count what a heap holds, and add what its owner knows. O(blocks), without the GIL where it is long."""
     classes = [figures(core, number) for number in range(CLASS_COUNT)]
     total = {name: sum(each[name] for each in classes) for name in classes[0] if not name.startswith("state_")}
-    counts = [sum(each["state_counts"][state] for each in classes) for state in range(GROWN + 1)]
+    users = census(core)
+    users_total = {name: sum(each[name] for each in users) for name in users[0] if isinstance(users[0][name], int)}
+    counts = [sum(each["state_counts"][state] for each in users) for state in range(GROWN + 1)]
     sizes = [sum(each["state_bytes"][state] for each in classes) for state in range(GROWN + 1)]
     by_residency = {place.value: 0 for place in Residency}
     bytes_by_residency = dict(by_residency)
@@ -108,15 +117,15 @@ def gather(core: HeapCore, **given: Any) -> MemoryStats:
     assert EXTENT < FRAME < FRAME_EXTENT < PLACE
     gammas = zeros()
     by_band: dict[float, int] = {}
-    for zero, count in zip(bands(core), census(core)[0], strict=True):
-        if count:
+    for zero, *of_classes in zip(bands(core), *(each["counts"] for each in users), strict=True):
+        if count := sum(of_classes):
             gamma = float(gammas[zero - 1])
             by_band[gamma] = by_band.get(gamma, 0) + count
     mismatch_sum, mismatch_count = core._mismatch
     resident = core.used_bytes
     return MemoryStats(
-        blocks=total["block_count"],
-        bytes_requested=total["requested_bytes"],
+        blocks=users_total["block_count"],
+        bytes_requested=users_total["requested_bytes"],
         bytes_resident=resident,
         bytes_live=total["live_bytes"],
         fragmentation=1 - total["live_bytes"] / resident if resident else 0.0,
@@ -125,12 +134,15 @@ def gather(core: HeapCore, **given: Any) -> MemoryStats:
         stm_blocks=sum(count for gamma, count in by_band.items() if gamma > HOT_ABOVE),
         ltm_blocks=sum(count for gamma, count in by_band.items() if gamma < COLD_BELOW),
         pinned_blocks=total["pinned_count"],
+        generated_blocks=users_total["generated_count"],
+        written_pages=users_total["page_count"],
+        unwritten_pages=users_total["generated_pages"] - users_total["page_count"],
         allocations=total["allocation_count"],
         frees=total["free_count"],
         accesses=total["access_count"],
         by_residency=by_residency,
         bytes_by_residency=bytes_by_residency,
-        by_class={number: each["block_count"] for number, each in enumerate(classes)},
+        by_class={number: each["block_count"] for number, each in enumerate(users)},
         by_band=by_band,
         migrations=total["migration_count"] + given.pop("retuned"),
         compacted_bytes=total["moved_bytes"],

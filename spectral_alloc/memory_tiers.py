@@ -22,13 +22,13 @@ import threading
 import warnings
 import weakref
 from collections import Counter
+from contextlib import nullcontext, suppress
 from time import perf_counter
 
 from spectral_alloc._heap import (
     BYTES,
     CLASS_COUNT,
     EXTENT,
-    FILL_BY_SPACE,
     FRAME,
     FRAME_EXTENT,
     GROWN,
@@ -39,6 +39,7 @@ from spectral_alloc._heap_census import addresses, live_bytes, state_bytes, warm
 from spectral_alloc.cold_store import ColdStore
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.frame import FrameCodec
+from spectral_alloc.generated_blocks import GENERATED_AXIS, GeneratedBlocks, axis_of
 from spectral_alloc.stripes import ScrubReport, Stripes
 
 __all__ = ["AUTO", "COLD", "HOT", "WARM", "MemoryTiers"]
@@ -67,16 +68,19 @@ SKIPS_MAX = 256  # calls that do not try again after a relief that gave up
 class MemoryTiers:
     """Moves the blocks of one heap between RAM and disk.
 
-    Parameters: ``core`` (the heap), ``store`` (frames on disk, with parity or without), ``codec``.
+    Parameters: ``core`` (the heap), ``store`` (frames on disk, with parity or without), ``codec``, ``generated``.
     Cost: a relief is proportional to what it moves; a block that comes back is one decode, and one disk read when cold.
     Threads: safe.
     """
 
-    def __init__(self, core: HeapCore, store: ColdStore | Stripes, codec: FrameCodec) -> None:
+    def __init__(
+        self, core: HeapCore, store: ColdStore | Stripes, codec: FrameCodec, generated: GeneratedBlocks
+    ) -> None:
         # Weak, since the heap owns this object: a heap that nobody has must be given back at once.
         self._core = weakref.ref(core)
         self.store = store
         self.codec = codec
+        self.generated = generated
         self.events: Counter[str] = Counter()
         self.promotions = self.demotions = self.spills = self.compactions = 0
         self.step_seconds_max = 0.0
@@ -101,7 +105,7 @@ class MemoryTiers:
         MemoryError."""
         ticket = self._tickets.setdefault(address, threading.RLock())
         try:
-            with ticket:
+            with ticket, self._pages_lock(address):
                 while (found := self.core._look(address))[0] not in (BYTES, EXTENT):
                     state, size, where = found[:3]
                     data = self._bytes_of(address, found)
@@ -123,11 +127,15 @@ class MemoryTiers:
             finally:
                 self._guarded.remove(address)
 
+    def _pages_lock(self, address: int) -> "threading.RLock | nullcontext[None]":
+        """What is held while a generated block becomes whole: nobody writes its pages meanwhile."""
+        return self.generated.lock(address) if axis_of(address) == GENERATED_AXIS else nullcontext()
+
     def _bytes_of(self, address: int, found: tuple[int, ...]) -> "bytes | bytearray | memoryview | None":
         """The bytes of a block that are not in place; empty for a recipe, None if the block has moved meanwhile."""
         state, size, where, frame_bytes = found[:4]
         if state == GROWN:
-            return self.grow(address, size) if where == FILL_BY_SPACE else b""
+            return self._grown(address, size) if axis_of(address) == GENERATED_AXIS else b""
         try:
             is_cold = state == PLACE
             frame = self.store.read(where, frame_bytes) if is_cold else self.core._copy_out(address, state, frame_bytes)
@@ -145,9 +153,14 @@ class MemoryTiers:
             raise CorruptFrameError(f"the block at address {address:#018x} has {len(data)} of {size} bytes", address)
         return data
 
-    def grow(self, address: int, size: int) -> bytes:
-        """The bytes of a block on the imaginary axis that was never written: zeros, as long as no space is attached."""
-        return b""
+    def _grown(self, address: int, size: int) -> "memoryview | None":
+        """All bytes of a block of axis 2 that is grown; MemoryError for one that never fits the limit."""
+        limit = self.core.budget.limit_bytes
+        if size > limit:
+            block = f"the block of {size} bytes at address {address:#018x}"
+            raise MemoryError(f"{block} never fits the memory limit of {limit} bytes as a whole: read and write parts")
+        found = self.generated.read(address, 0, size)
+        return None if found is None else found.data
 
     def read_away(self, address: int, offset: int, length: int) -> bytes | None:
         """Bytes of a block that is not in place without making room for it, or None after it came back.
@@ -161,6 +174,9 @@ class MemoryTiers:
             return None
         if found[0] in (BYTES, EXTENT):
             return None
+        if found[0] == GROWN and axis_of(address) == GENERATED_AXIS:
+            part = self.generated.read(address, offset, length)
+            return None if part is None else part.tobytes()
         data = self._bytes_of(address, found)
         if data is None:
             return None
@@ -261,6 +277,9 @@ class MemoryTiers:
         if data is None:
             return 0
         self.victim_heat += (heat - self.victim_heat) / 16
+        if axis_of(address) == GENERATED_AXIS and (freed := self.generated.leave(address, state, data)) is not None:
+            self.demotions += freed > 0
+            return freed
         if size >= PROBE_FROM_BYTES and data[0] == data[-1] == data[size // 2] and data == data[:1] * size:
             return size if self._replaced(address, state, GROWN, None, 0, data[0]) else 0
         itemsize = ITEM_BYTES if size >= SHUFFLE_FROM_BYTES and size % ITEM_BYTES == 0 else 1
@@ -352,6 +371,23 @@ class MemoryTiers:
                 frame = self.core._copy_out(address, state, frame_bytes)
                 if frame is not None:
                     self._write([(address, state, frame)])
+            else:
+                for page in list((self.core._pages(address) or {}).values()):
+                    with suppress(KeyError):  # let go by another thread
+                        self.demote(page)
+
+    def rest(self, address: int) -> None:
+        """Let a generated block in place grow again, but for its written pages."""
+        if not self._is_inside():
+            with self._relieving:
+                self._let_grow(address)
+
+    def _let_grow(self, address: int) -> None:
+        state, size, _, _, _, _, pins, _ = self.core._look(address)
+        if state in (BYTES, EXTENT) and pins == 0:
+            data = self.core._copy_out(address, state, size)
+            if data is not None:
+                self.generated.leave(address, state, data)
 
     def settle(self) -> int:
         """Put blocks that were made SMEM_WARM or SMEM_COLD where they are to rest; returns how many moves it took."""
@@ -370,6 +406,8 @@ class MemoryTiers:
         with self._relieving:
             for address in found:
                 try:
+                    if axis_of(address) == GENERATED_AXIS:
+                        self._let_grow(address)
                     state, _, _, _, _, hint, pins, _ = self.core._look(address)
                     if pins or hint not in (WARM, COLD):
                         continue
@@ -438,4 +476,5 @@ class MemoryTiers:
         """No lock or ticket of the parent's other threads is valid here."""
         self._relieving, self._tickets, self._guarded = threading.RLock(), {}, []
         self.codec.after_fork()
+        self.generated.after_fork_in_child()
         self.store.after_fork_in_child()

@@ -12,13 +12,16 @@ import numpy
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_alloc._address import as_words
+from spectral_alloc._formula import NOTE_FROM_BYTES, remember_expression
 from spectral_alloc._generator import Shuffle
+from spectral_alloc.formula import permuted_expressions
 from spectral_alloc.progression import checked_size, progression
 from spectral_alloc.space_key import VERSION, Seed, normal_seed, seed_key
 
 __all__ = ["Permutation"]
 
 BLOCK_COUNT = 4096
+WORD_BYTES = 8
 
 
 class Permutation:
@@ -34,12 +37,14 @@ class Permutation:
     (True, 3)
     """
 
-    __slots__ = ("_seed", "_shuffle", "n")
+    __slots__ = ("_seed", "_shuffle", "key", "n")
 
     def __init__(self, n: SupportsIndex, seed: Seed = 0) -> None:
         self.n = checked_size(n)
         self._seed = normal_seed(seed)
-        self._shuffle = Shuffle(seed_key(self._seed, f"permutation {self.n}"), self.n)
+        #: The three words that it is computed from.
+        self.key = seed_key(self._seed, f"permutation {self.n}")
+        self._shuffle = Shuffle(self.key, self.n)
 
     @overload
     def __getitem__(self, position: SupportsIndex) -> int: ...
@@ -47,7 +52,11 @@ class Permutation:
     def __getitem__(self, position: slice | ArrayLike) -> NDArray[numpy.uint64]: ...
     def __getitem__(self, position: Any) -> Any:
         if isinstance(position, slice):
-            start, step, count = progression(position, self.n, itemsize=8)
+            start, step, count = progression(position, self.n, itemsize=WORD_BYTES)
+            if step == 1 and count * WORD_BYTES >= NOTE_FROM_BYTES:
+                # So that the array, should it ever be stored, is found to be this.
+                for expression in permuted_expressions(self.key, self.n - 1, start):
+                    remember_expression(expression)
             return self._shuffle.fill(start, step, count)
         if isinstance(position, numpy.ndarray | list | tuple):
             return self._shuffle.mapped(as_words(position, "positions"), False)

@@ -131,6 +131,7 @@ class Tiers(Passage):
         samples = int(ledger.value_bytes_allowed * self.sample_share)
         # What the codec keeps to train its dictionaries counts against the limit, so a small dict must keep little.
         codec = FrameCodec(settings.codec, sample_limit_bytes=samples)
+        codec.express.takes_all_raw = settings.codec == "raw"
         store = store or ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system)
         super().__init__(ledger, codec, store)
         self.settings = settings
@@ -207,11 +208,14 @@ class Tiers(Passage):
 
     def _charge_buffers(self) -> None:
         self.shadows.limit(int(self.ledger.value_bytes_allowed * SHADOW_SHARE))
-        recipe_bytes = 0
-        if self.regrowth is not None:
-            self.regrowth.limit(int(self.ledger.value_bytes_allowed * SHADOW_SHARE))
-            recipe_bytes = self.regrowth.resident_bytes
-        self.ledger.charge_buffers(self.codec.resident_bytes + self.shadows.resident_bytes + recipe_bytes)
+        self.ledger.charge_buffers(self.codec.resident_bytes + self.shadows.resident_bytes + self._recipe_bytes())
+
+    def _recipe_bytes(self) -> int:
+        """RAM of what is known of recipes, whose share is set again."""
+        if self.regrowth is None:
+            return 0
+        self.regrowth.limit(int(self.ledger.value_bytes_allowed * SHADOW_SHARE))
+        return self.regrowth.resident_bytes
 
     def _await_writes(self) -> None:
         """While the limit is exceeded only for frames that another thread is writing, let that thread finish."""
@@ -311,11 +315,11 @@ class Tiers(Passage):
         finally:
             self._writing.discard(thread)
 
-    def _note(self, event: str, error: BaseException) -> None:
-        """Count an event, and warn about the first of its kind."""
+    def _note(self, event: str, error: BaseException, outcome: str = "The value stays in memory") -> None:
+        """Count an event, and warn about the first of its kind, saying what came of it."""
         self.events[event] += 1
         if self.events[event] == 1:
-            message = f"{event}: {error}. The value stays in memory; stats().events counts how often this happens."
+            message = f"{event}: {error}. {outcome}; stats().events counts how often this happens."
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     # up -------------------------------------------------------------------------------------------------------------

@@ -1,50 +1,37 @@
 """How a durable dict writes values and keys, and what it may read: the trust boundary.
 
-Words: the *safe* form is plain builtin data without pickle (_safe.pyx); *pickled* is everything else; a directory is
-*trusted* when its owner said so (``trust=True``) or when a key (``key=``) proves who wrote it.
+Words: plain builtin data is a *graph stream* (_graph_stream.pyx) or in the *safe* form (_safe.pyx), and reading either
+runs no code; *pickled* is everything else; a directory is *trusted* when its owner said so (``trust=True``) or when a
+key (``key=``) proves who wrote it.
 
 Only a trusted directory is ever unpickled from, and only for a trusted one anything is pickled.
 """
 
 import hashlib
-import pickle
 from collections.abc import Sequence
 from typing import Any
 
 from spectral_alloc import _safe, serializer
+from spectral_alloc._graph_stream import GRAPH_VERSION, read_graph, write_graph
+from spectral_alloc._shadows import digest_bytes
 from spectral_alloc.errors import UntrustedError
 from spectral_alloc.log_format import decode_key, encode_key
 
-__all__ = ["ValueForm", "digest_of", "is_flat"]
+__all__ = ["ValueForm", "digest_of"]
 
-ATOMS = frozenset({str, bytes, int, float, complex, bool, type(None)})
-FLAT_DEPTH = 4
 DIGEST_BYTES = 16
 SAFE_MARK = bytes([_safe.SAFE_MAGIC])
+GRAPH_MARK = bytes([GRAPH_VERSION])
 WAY_OUT = (
     "give key= (a secret that proves who wrote the files) or trust=True (only you can write there) "
     "to store it by pickle"
 )
 
 
-def is_flat(value: object, depth: int = FLAT_DEPTH) -> bool:
-    """Is a value certainly immutable all the way down?
-
-    >>> is_flat(("a", 1)), is_flat(("a", []))
-    (True, False)
-    """
-    kind = type(value)
-    if kind in ATOMS:
-        return True
-    if kind is tuple and depth:
-        return all(is_flat(member, depth - 1) for member in value)  # type: ignore[attr-defined]  # it is a tuple
-    return False
-
-
 def digest_of(parts: Sequence[Any]) -> bytes:
-    """A digest of serialised parts, by which an edit is noticed. Cost: 1 us and 1 ns a byte."""
+    """A digest of serialised parts, by which this process notices an edit. Cost: 0.1 ns a byte of one part."""
     if len(parts) == 1:
-        return hashlib.blake2b(parts[0], digest_size=DIGEST_BYTES).digest()
+        return digest_bytes(bytes(parts[0]))
     made = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         view = memoryview(part).cast("B")
@@ -56,7 +43,7 @@ def digest_of(parts: Sequence[Any]) -> bytes:
 class ValueForm:
     """Serialises values and keys as far as the trust goes.
 
-    Parameters: is_trusted (pickles may be read and written), is_safe (write the safe form alone: codec="safe").
+    Parameters: is_trusted (pickles may be read and written), is_safe (write nothing by pickle: codec="safe").
 
     >>> form = ValueForm(is_trusted=False, is_safe=False)
     >>> form.loads(form.dumps([1, 2])[0])
@@ -69,25 +56,29 @@ class ValueForm:
 
     def dumps(self, value: Any) -> tuple[list[Any], list[int]]:
         """Parts and item sizes of a value; TypeError or pickle.PicklingError if it cannot be stored."""
-        if not self.may_pickle:
-            try:
-                return [_safe.encode(value)], [1]
-            except TypeError as error:
-                raise TypeError(f"{error}: {WAY_OUT}") from None
-        if type(value) in ATOMS:
-            return [pickle.dumps(value, pickle.HIGHEST_PROTOCOL)], [1]
-        return serializer.dumps(value, portable=True)
+        if self.may_pickle:
+            return serializer.dumps(value, portable=True)
+        stream = write_graph(value, True)
+        if stream is not None:
+            return [stream], [1]
+        try:
+            return [_safe.encode(value)], [1]
+        except TypeError as error:
+            raise TypeError(f"{error}: {WAY_OUT}") from None
 
     def loads(self, parts: Sequence[Any]) -> Any:
         """The value of such parts; UntrustedError where that would unpickle from a directory that is not trusted."""
-        if bytes(parts[0][:1]) == SAFE_MARK:
+        kind = parts[0][:1]
+        if kind == SAFE_MARK:
             return _safe.decode(bytes(parts[0]))
+        if kind == GRAPH_MARK:
+            return read_graph(parts[0])
         self._require_trust("a value")
         return serializer.loads(parts)
 
     def is_pickled(self, parts: Sequence[Any]) -> bool:
         """Does reading these parts need trust?"""
-        return bytes(parts[0][:1]) != SAFE_MARK
+        return parts[0][:1] not in (SAFE_MARK, GRAPH_MARK)
 
     def key_bytes(self, key: object) -> bytes:
         """The bytes of a key; TypeError if it cannot be stored."""

@@ -41,5 +41,10 @@ def trained_codec(count: int = 700, codec: str | None = None) -> FrameCodec:
     return result
 
 
+def repetitive(count: int) -> bytes:
+    """Text of `count` numbered lines that lz4 likes, and no formula gives."""
+    return b"".join(b"spectral allocation %d, " % number**2 for number in range(count))
+
+
 def contents(parts: Iterable[bytes | bytearray | memoryview]) -> list[bytes]:
     return [bytes(part) for part in parts]

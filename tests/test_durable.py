@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +335,30 @@ def test_the_command_line(tmp_path: Path) -> None:
     with ThermalDict.open(path) as subject:
         assert dict(subject) == {"b": "y" * 100}
     assert issubclass(CorruptLogError, OSError)
+
+
+def test_a_dict_that_is_dropped_lets_go_of_everything(tmp_path: Path) -> None:
+    """Neither closed nor collected by hand, it frees its lock, its files and its parts."""
+    subject = ThermalDict.open(tmp_path / "d")
+    subject["a"] = [1]
+    subject.sync()
+    parts = [weakref.ref(subject._journal), weakref.ref(subject._tiers), weakref.ref(subject._tiers.store)]
+    del subject
+    assert [part() for part in parts] == [None] * 3
+    with ThermalDict.open(tmp_path / "d") as subject:
+        assert subject == {"a": [1]}
+
+
+def test_a_set_keeps_its_order_while_it_is_away(tmp_path: Path) -> None:
+    """A set with a history that leaves RAM and comes back is iterated, and popped, as if it had stayed."""
+    members = {f"m{number}" for number in range(200)}
+    for number in range(0, 200, 3):
+        members.discard(f"m{number}")
+    with ThermalDict.open(tmp_path / "d") as subject:
+        subject["s"] = [members]
+        order = list(members)
+        del members
+        subject.sync()
+        assert subject.demote("s")
+        assert subject.where("s") is not Residency.HOT
+        assert list(subject["s"][0]) == order

@@ -47,10 +47,19 @@ def test_what_does_not_compress_is_stored_raw(trained: FrameCodec) -> None:
     assert trained.express.value(frame) == loads([stream])
 
 
+def test_what_is_short_is_stored_raw(trained: FrameCodec) -> None:
+    """Below 64 bytes no dictionary is asked for, and codec="raw" stores all raw; the general way does the same."""
+    for codec in (trained, FrameCodec(), FrameCodec("lz4")):
+        assert codec.express.encode(b"short") == codec.encode([b"short"], [1])
+    raw = FrameCodec("raw")
+    raw.express.takes_all_raw = True
+    stream = write_graph(VALUES[0])
+    assert raw.express.encode(stream) == raw.encode([stream], [1])
+
+
 def test_everything_else_is_declined(trained: FrameCodec) -> None:
-    """No dictionary yet, short and long streams, other codecs, several parts, pickles, shuffled arrays."""
+    """No dictionary yet, long streams, other codecs, several parts, pickles, shuffled arrays."""
     assert FrameCodec().express.encode(write_graph(VALUES[0])) is None
-    assert trained.express.encode(b"short") is None
     assert trained.express.encode(bytes(4096)) is None
     numbers = b"".join(number.to_bytes(8, "little") for number in range(1000))
     frames = [

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 import zstandard
-from frame_records import contents, record, trained_codec
+from frame_records import contents, record, repetitive, trained_codec
 
 from spectral_alloc import _frame, frame
 from spectral_alloc.errors import CodecError, SpectralAllocError
@@ -130,7 +130,7 @@ class Refusing:
 ])  # fmt: skip
 def test_a_failing_codec_raises_cleanly_and_stays_usable(monkeypatch, error, expected):
     """encode raises, the failure is counted (an interrupt is none), and the next encode works."""
-    large, small = b"spectral allocation " * 500, record(1)
+    large, small = repetitive(500), record(1)
     subject = trained_codec()
     for code, data in ((_frame.LZ4, large), (_frame.ZSTD_DICTIONARY, small)):
         before = subject.stats()[frame.CODEC_NAMES[code]]

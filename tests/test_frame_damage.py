@@ -35,6 +35,7 @@ def sample_frames(trained: FrameCodec) -> list[bytes]:
         FrameCodec("lz4").encode([b"spectral " * 9, b"", b"tail"], [1, 1, 1]),
         FrameCodec().encode([b"stream", walk], [1, 8]),
         FrameCodec("raw").encode([b"stream" * 9, walk, b""], [1, 8, 1]),
+        FrameCodec().encode([b"spectral " * 90], [1]),
     ]
     kinds = [[(block[0], block[2], len(block[3])) for block in _frame.parse(one)] for one in frames]
     codecs = (_frame.RAW, _frame.LZ4, _frame.ZSTD, _frame.ZSTD_DICTIONARY)
@@ -42,6 +43,7 @@ def sample_frames(trained: FrameCodec) -> list[bytes]:
     assert kinds[4] == [(_frame.LZ4, 1, 3)]
     assert kinds[5] == [(_frame.RAW, 1, 1), (_frame.LZ4, 8, 1)]
     assert [kind[2] for kind in kinds[6]] == [1, 1, 1]
+    assert kinds[7] == [(_frame.FORMULA, 1, 1)]
     return frames
 
 
@@ -80,7 +82,15 @@ CRAFTED = {
     "entries cut short": b"\x02\x00\x01\x01x",
     "length without end": b"\x01\x00" + b"\xff" * 9,
     "length above the limit": b"\x01\x00\xff\xff\xff\xff\xff\xff\x7f\x01x",
-    "unknown codec": b"\x01\x04\x01\x01x",
+    "unknown codec": b"\x01\x05\x01\x01x",
+    "formula of nothing": b"\x01\x04\x00\x00",
+    "formula huge": b"\x01\x04" + HUGE + b"\x05" + b"\x01\x02\x01\x01x",
+    "formula of another version": b"\x01\x04\x40\x05" + b"\x02\x02\x01\x01x",
+    "formula of another length": b"\x01\x04\x01\x05" + b"\x01\x02\x01\x01x",
+    "formula cut short": b"\x01\x04\x40\x04" + b"\x01\x02\x01\x01",
+    "formula and more": b"\x01\x04\x40\x06" + b"\x01\x02\x01\x01xy",
+    "formula of an unknown kind": b"\x01\x04\x40\x02" + b"\x01\x0c",
+    "formula shuffled": b"\x01\x84\x02\x40\x05" + b"\x01\x02\x01\x01x",
     "unknown codec bit": b"\x01\x10\x01\x01x",
     "joined and shuffled": b"\x02\x00\x01\x01\x8f\x01x",
     "raw longer than stored": b"\x01\x00\x02\x01x",
@@ -132,6 +142,7 @@ def test_the_crafted_frames_fail_for_what_they_say():
     assert contents(subject.decode(seal(b"\x01\x02\x04\x09\x20\x04\x21\x00\x00abcd"))) == [b"abcd"]
     assert contents(subject.decode(seal(b"\x02\x00\x01\x02\x0f\x01xy"))) == [b"x", b"y"]
     assert contents(subject.decode(seal(b"\x01\x80\x02\x04\x04acbd"))) == [b"abcd"]
+    assert contents(subject.decode(seal(b"\x01\x04\x40\x05\x01\x02\x01\x01x"))) == [b"x" * 64]
 
 
 def test_another_version_is_refused():
@@ -153,7 +164,8 @@ def test_any_body_is_refused_or_gives_parts(noise, pieces):
 
 @pytest.mark.parametrize("blocks", [
     [],
-    [(4, 0, 1, (1,), b"x")],
+    [(_frame.CODECS, 0, 1, (1,), b"x")],
+    [(_frame.FORMULA, 1, 1, (1,), b"x")],
     [(-1, 0, 1, (1,), b"x")],
     [(_frame.RAW, 1, 1, (1,), b"x")],
     [(_frame.ZSTD_DICTIONARY, 0, 1, (1,), b"x")],

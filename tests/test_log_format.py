@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from log_fixture import CONTENTS, dump
 
 from spectral_alloc import CorruptLogError, ThermalDict, _log, verify
+from spectral_alloc._record_writer import RecordWriter
+from spectral_alloc.log_compaction import hints_in
 from spectral_alloc.log_format import HEADER_BYTES, SEGMENT, Authenticator, Header, decode_key, encode_key
 
 HERE = Path(__file__).resolve().parent
@@ -56,15 +58,15 @@ def test_the_page_shows_what_is_written(tmp_path: Path) -> None:
 
 
 def test_an_unknown_version_is_refused_by_number(tmp_path: Path) -> None:
-    """A header of version 2 with a right checksum raises an error that names both versions."""
+    """A header of version 3 with a right checksum raises an error that names both versions."""
     plain = Authenticator(None)
     data = bytearray(Header(SEGMENT, bytes(16), 0, (0, 0, 0)).pack(plain))
-    data[8] = 2
+    data[8] = 3
     data[12:16] = bytes(4)
     from spectral_alloc._frame import crc32c
 
     data[12:16] = crc32c(bytes(data)).to_bytes(4, "little")
-    with pytest.raises(CorruptLogError, match="format version 2; this release reads version 1"):
+    with pytest.raises(CorruptLogError, match="format version 3; this release reads up to 2"):
         Header.parse(bytes(data), SEGMENT, plain, "log-000000")
     assert len(data) == HEADER_BYTES
 
@@ -81,18 +83,29 @@ def test_keys_come_back(key: object) -> None:
 
 
 @given(
-    st.binary(max_size=60), st.binary(max_size=20), st.integers(1, 1 << 40), st.integers(0, 7), st.integers(0, 1 << 20)
+    st.lists(st.tuples(st.binary(max_size=60), st.binary(max_size=20), st.sampled_from([0, 2, 4, 6])), min_size=1),
+    st.integers(1, 1 << 40),
+    st.integers(0, 1 << 20),
+    st.booleans(),
 )
-def test_records_come_back(frame: bytes, key: bytes, sequence: int, flags: int, unsettled: int) -> None:
-    """make_record is make_head and the rest, and a walk gives back what was written."""
-    salt, offset = _log.salt(bytes(16), 3), HEADER_BYTES
-    whole = _log.make_record(salt, offset, sequence, 7, _log.PUT, flags, frame, key, unsettled)
-    head = _log.make_head(salt, offset, sequence, 7, _log.PUT, flags, frame, key, unsettled)
-    assert whole == (head + frame + key).ljust(_log.record_bytes(len(frame), len(key), 0), b"\0")
+def test_records_come_back(
+    given_records: list[tuple[bytes, bytes, int]], sequence: int, unsettled: int, is_atomic: bool
+) -> None:
+    """A walk gives back what was written; all records of a batch but the last go on; elsewhere they are none."""
+    salt, offset = _log.salt(bytes(16), 3), (1 << 21) + HEADER_BYTES
+    writer = RecordWriter(salt, offset, sequence, offset - unsettled, is_atomic)
+    for frame, key, flags in given_records:
+        writer.add(_log.PUT, key, frame, flags, 7)
+    writer.end()
+    whole, lengths = writer.take()
+    assert lengths == [_log.record_bytes(len(frame), len(key), 0) for frame, key, _ in given_records]
     walk = _log.walk(whole, offset, offset + len(whole), salt)
-    assert (walk.status, walk.count, walk.damaged, walk.last_sequence) == ("end", 1, [], sequence)
-    assert walk.hints == _log.make_hint(offset, 7, _log.PUT, flags, len(frame), key)
-    assert walk.claimed == max(0, offset - unsettled)
+    assert (walk.status, walk.count, walk.damaged) == ("end", len(given_records), [])
+    assert walk.last_sequence == writer.sequence == sequence + len(given_records)
+    assert walk.hints == writer.hints
+    assert [flags & 1 for _, _, flags, *_ in hints_in(walk.hints)] == [is_atomic] * (len(given_records) - 1) + [0]
+    assert [key for *_, key in hints_in(walk.hints)] == [key for _, key, _ in given_records]
+    assert walk.claimed == offset - unsettled
     for elsewhere in (
         _log.walk(whole, offset + 8, offset + 8 + len(whole), salt),
         _log.walk(whole, offset, offset + len(whole), salt + 1),

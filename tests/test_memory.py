@@ -325,16 +325,6 @@ def test_a_large_calloc_costs_nothing_before_it_is_written(mem: SpectralMemory) 
     assert mem.where(blocks[0]) is Residency.REGROWN
 
 
-def test_the_imaginary_axis_reads_as_zeros_until_written(mem: SpectralMemory) -> None:
-    """A block on axis 2 is zeros that cost nothing; the first write makes it bytes."""
-    address = mem.malloc(1_000_000, axis=2)
-    assert mem.where(address) is Residency.REGROWN
-    assert mem.read(address, 500_000, 3) == bytes(3)
-    mem.write(address, b"abc", 500_000)
-    assert mem.where(address) is Residency.HOT
-    assert mem.read(address, 499_999, 5) == b"\0abc\0"
-
-
 def test_realloc_keeps_the_address_and_the_bytes(mem: SpectralMemory) -> None:
     """Growing and shrinking between all kinds of sizes keeps the first bytes, from any tier."""
     address = mem.malloc(10)

@@ -223,7 +223,7 @@ def test_the_governor_makes_heaps_and_dicts_share(tmp_path: Path) -> None:
 
 
 def test_a_compiled_module_uses_the_capsule(tmp_path: Path) -> None:
-    """A Cython module that knows only memory_api.pxd allocates, fills, reads and frees without the GIL."""
+    """A Cython module that knows only memory_api.pxd allocates and frees without the GIL, from threads too."""
     source = """
         from cpython.pycapsule cimport PyCapsule_GetPointer
         from libc.stdint cimport uint64_t
@@ -249,6 +249,32 @@ def test_a_compiled_module_uses_the_capsule(tmp_path: Path) -> None:
                     if number % 2 == 0:
                         api.free(api.heap, address, &block)
             return total, address
+
+        def hammer(memory, unsigned seed, int count):
+            cdef spectral_memory_api *api
+            api = <spectral_memory_api *>PyCapsule_GetPointer(memory.capsule, b"spectral_alloc.SpectralMemory")
+            cdef spectral_memory_block block
+            cdef uint64_t addresses[64]
+            cdef uint64_t word
+            cdef unsigned chance = seed
+            cdef int number, at, wrong = 0
+            for at in range(64):
+                addresses[at] = 0
+            with nogil:
+                for number in range(count):
+                    chance = chance * 1664525 + 1013904223
+                    at = chance >> 26
+                    if addresses[at] != 0:
+                        wrong += api.read(api.heap, addresses[at], 0, 8, &word) != 0 or word != addresses[at] + seed
+                        wrong += api.free(api.heap, addresses[at], &block) != 0
+                        wrong += api.free(api.heap, addresses[at], &block) != 1
+                    addresses[at] = api.malloc(api.heap, 8 + chance % 500, 69, 0, 1, 0, 300, 0)
+                    word = addresses[at] + seed
+                    wrong += api.write(api.heap, addresses[at], 0, 8, &word) != 0
+                for at in range(64):
+                    if addresses[at] != 0:
+                        wrong += api.free(api.heap, addresses[at], &block) != 0
+            return wrong
     """
     (tmp_path / "capsule_user.pyx").write_text(textwrap.dedent(source))
     setup = """
@@ -262,12 +288,22 @@ def test_a_compiled_module_uses_the_capsule(tmp_path: Path) -> None:
     built = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert built.returncode == 0, built.stderr
     use = """
+        from concurrent.futures import ThreadPoolExecutor
         import capsule_user
         from spectral_alloc import SpectralMemory
         with SpectralMemory() as mem:
             total, address = capsule_user.fill_and_sum(mem, 1000)
             assert total == 499500 and mem.get_stats().blocks == 500
             assert mem.read(address) == (999).to_bytes(8, "little")
+            mem.check()
+            with ThreadPoolExecutor(3) as pool:     # all in one arena, without the GIL
+                for turn in range(20):
+                    working = [pool.submit(capsule_user.hammer, mem, seed, 5000 * (seed + 1)) for seed in range(3)]
+                    assert capsule_user.hammer(mem, 9, 1000 * turn) == 0
+                    mem.check()
+                    mem.compact(10_000)
+                    assert [work.result() for work in working] == [0, 0, 0]
+            assert mem.get_stats().blocks == 500
             mem.check()
     """
     settings = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}

@@ -1,4 +1,4 @@
-/* graph_keys.c: the str of dict keys, made once for many dicts; thread rule and the rest are in graph_stream.h.
+/* graph_keys.c: text, the str of dict keys, and what hashes depend on; thread rule and the rest are in graph_stream.h.
  *
  * Layout: cache[hash of the text] -> str (owned) or NULL; a newer key takes the place of an older one.
  *
@@ -66,6 +66,25 @@ PyObject *sa_ascii_str(const uint8_t *data, size_t length)
     return text;
 }
 
+Py_UCS4 sa_largest_character(const uint8_t *data, size_t count, size_t unit)
+{
+    Py_UCS4 largest = 0;
+    for (size_t index = 0; unit == 1 && index < count; index++) {
+        largest = data[index] > largest ? data[index] : largest;
+    }
+    for (size_t index = 0; unit == 2 && index < count; index++) {
+        uint16_t character;
+        memcpy(&character, data + 2 * index, sizeof character);
+        largest = character > largest ? character : largest;
+    }
+    for (size_t index = 0; unit == 4 && index < count; index++) {
+        Py_UCS4 character;
+        memcpy(&character, data + 4 * index, sizeof character);
+        largest = character > largest ? character : largest;
+    }
+    return largest;
+}
+
 PyObject *sa_cached_key(const uint8_t *data, size_t length)
 {
     PyObject **place = place_of(data, length);
@@ -77,6 +96,28 @@ PyObject *sa_cached_key(const uint8_t *data, size_t length)
         Py_XSETREF(*place, Py_NewRef(made));
     }
     return made;
+}
+
+uint32_t sa_int_seed(void)
+{
+    return 0x80000000u | PY_VERSION_HEX >> 16; /* tables of sets may change with the interpreter */
+}
+
+uint32_t sa_process_seed(void)
+{
+    static uint32_t seed;
+    if (seed == 0) {
+        PyObject *text = PyUnicode_FromString("the order of sets");
+        uint64_t mixed = (uint64_t)PyObject_Hash(Py_None) * 0x9E3779B97F4A7C15u ^ sa_int_seed();
+        if (text == NULL) {
+            PyErr_Clear();
+            return 1; /* a seed that nobody has */
+        }
+        mixed = (mixed ^ (uint64_t)PyObject_Hash(text)) * 0xBF58476D1CE4E5B9u;
+        Py_DECREF(text);
+        seed = (uint32_t)(mixed >> 32) | 2;
+    }
+    return seed;
 }
 
 void sa_cache_key(PyObject *key)

@@ -196,25 +196,6 @@ static PyObject *read_key(reader *in, size_t length)
     return data == NULL ? NULL : checked_text(in, sa_cached_key(data, length));
 }
 
-static Py_UCS4 largest_character(const uint8_t *data, size_t count, size_t unit)
-{
-    Py_UCS4 largest = 0;
-    for (size_t index = 0; unit == 1 && index < count; index++) {
-        largest = data[index] > largest ? data[index] : largest;
-    }
-    for (size_t index = 0; unit == 2 && index < count; index++) {
-        uint16_t character;
-        memcpy(&character, data + 2 * index, sizeof character);
-        largest = character > largest ? character : largest;
-    }
-    for (size_t index = 0; unit == 4 && index < count; index++) {
-        Py_UCS4 character;
-        memcpy(&character, data + 4 * index, sizeof character);
-        largest = character > largest ? character : largest;
-    }
-    return largest;
-}
-
 /* Characters of 1, 2 or 4 bytes, one of which needs so many. */
 static PyObject *read_wide(reader *in, size_t unit)
 {
@@ -225,7 +206,7 @@ static PyObject *read_wide(reader *in, size_t unit)
     if (data == NULL) {
         return NULL;
     }
-    Py_UCS4 largest = largest_character(data, count, unit);
+    Py_UCS4 largest = sa_largest_character(data, count, unit);
     if (largest < least[unit] || largest > most[unit]) {
         return no_object(in, "characters that are not of their width");
     }
@@ -328,9 +309,11 @@ static PyObject *new_container(unsigned tag, Py_ssize_t count)
         return PyDict_New();
     case SA_TAG_SET:
     case SA_TAG_ODD_SET:
+    case SA_TAG_SEEDED_SET:
         return PySet_New(NULL);
     case SA_TAG_FROZENSET:
     case SA_TAG_ODD_FROZENSET:
+    case SA_TAG_SEEDED_FROZENSET:
         return PyFrozenSet_New(NULL);
     default:
         made = tag == SA_TAG_LIST ? PyList_New(count) : PyTuple_New(count);
@@ -375,10 +358,18 @@ static int begin(reader *in, unsigned tag, uint64_t count, uint64_t shared_at, u
     return 0;
 }
 
-static int read_layout(reader *in, PyObject *set)
+static int read_layout(reader *in, PyObject *set, int is_seeded)
 {
+    uint32_t seed = 0;
     uint64_t deleted, mask, finger;
     sa_set_places layout = {.member_count = PySet_GET_SIZE(set)};
+    if (is_seeded) {
+        const uint8_t *data = take(in, 1, sizeof seed);
+        if (data == NULL) {
+            return -1;
+        }
+        memcpy(&seed, data, sizeof seed);
+    }
     if (get_varint(in, &deleted) < 0 || get_varint(in, &mask) < 0 || get_varint(in, &finger) < 0) {
         return -1;
     }
@@ -394,6 +385,9 @@ static int read_layout(reader *in, PyObject *set)
     layout.deleted_count = (Py_ssize_t)deleted;
     layout.mask = (Py_ssize_t)mask;
     layout.finger = (Py_ssize_t)finger;
+    if (is_seeded && seed != sa_process_seed() && seed != sa_int_seed()) {
+        return 0;
+    }
     return sa_set_arrange_places(set, &layout);
 }
 
@@ -402,7 +396,9 @@ static PyObject *complete(reader *in)
 {
     frame *top = &in->frame[in->frame_count - 1];
     PyObject *made = top->container;
-    if ((top->tag == SA_TAG_ODD_SET || top->tag == SA_TAG_ODD_FROZENSET) && read_layout(in, made) < 0) {
+    int is_seeded = top->tag == SA_TAG_SEEDED_SET || top->tag == SA_TAG_SEEDED_FROZENSET;
+    int is_odd = is_seeded || top->tag == SA_TAG_ODD_SET || top->tag == SA_TAG_ODD_FROZENSET;
+    if (is_odd && read_layout(in, made, is_seeded) < 0) {
         return NULL;
     }
     if ((top->tag == SA_TAG_LIST && top->next > 0) || (top->tag == SA_TAG_TUPLE && top->holds_gc)) {
@@ -485,7 +481,7 @@ static PyObject *read_long_form(reader *in, unsigned tag, uint64_t shared_at, un
     case SA_TAG_FLOAT_TUPLE:
         return read_floats(in, tag == SA_TAG_FLOAT_LIST);
     default:
-        if (tag < SA_TAG_LIST || tag > SA_TAG_ODD_FROZENSET) {
+        if (tag < SA_TAG_LIST || tag > SA_TAG_SEEDED_FROZENSET) {
             return no_object(in, "an unknown tag");
         }
         if (get_varint(in, &count) == 0) {

@@ -5,6 +5,7 @@
  *   shared        an object that the graph refers to more than once: bit 7 of its tag is set, and each later reference is
  *                 a REFERENCE to the offset of that tag
  *   layout        the table of a set that would not come out as it was from its members alone (set_order.h)
+ *   seed          a number that processes share whose hashes are the same: those of ints always are
  *
  * Layout of a stream (docs/graph_stream.md has every tag)
  *
@@ -55,7 +56,9 @@ enum {
     SA_TAG_ODD_FROZENSET = 0x14,
     SA_TAG_FLOAT_LIST = 0x15,  /* count, 8 bytes each */
     SA_TAG_FLOAT_TUPLE = 0x16, /* count, 8 bytes each */
-    SA_TAG_COUNT = 0x17,
+    SA_TAG_SEEDED_SET = 0x17,  /* count, members, seed of 4 bytes, layout */
+    SA_TAG_SEEDED_FROZENSET = 0x18,
+    SA_TAG_COUNT = 0x19,
     SA_TAG_SHORT_ASCII = 0x20, /* + length, 0 to 31 */
     SA_TAG_SHORT_LIST = 0x40,  /* + count, 0 to 7 */
     SA_TAG_SHORT_TUPLE = 0x48, /* + count, 0 to 7 */
@@ -71,7 +74,7 @@ enum {
 };
 
 /* The stream of the graph of `root`, a new bytes object. NULL with MemoryError; NULL without an exception when a part is of
- * another type or beyond a limit. `how`: PORTABLE leaves layouts out, since in another process hashes differ;
+ * another type or beyond a limit. `how`: PORTABLE writes layouts with the seed of this process: where hashes differ, they are not used;
  * ATOMS_APART writes a string or bytes object at every place where it stands, so that the stream does not tell whether
  * equal ones are one; NO_SETS refuses sets, whose order another process would not get. */
 enum { SA_GRAPH_PORTABLE = 1, SA_GRAPH_ATOMS_APART = 2, SA_GRAPH_NO_SETS = 4 };
@@ -81,11 +84,18 @@ PyObject *sa_graph_write(PyObject *root, int how);
  * if the bytes are not a stream that sa_graph_write makes. */
 PyObject *sa_graph_read(const uint8_t *data, Py_ssize_t length, PyObject *damage);
 
+/* The seed of this process, and that of sets of ints; never 0. */
+uint32_t sa_process_seed(void);
+uint32_t sa_int_seed(void);
+
 /* A str of these characters, new reference; NULL with MemoryError, or without an exception when one is not ASCII. */
 PyObject *sa_ascii_str(const uint8_t *data, size_t length);
 
 /* The same for a dict key of at most SA_SHORT_ASCII_MAX characters, from a small cache. */
 PyObject *sa_cached_key(const uint8_t *data, size_t length);
+
+/* The largest of some characters of 1, 2 or 4 bytes. */
+Py_UCS4 sa_largest_character(const uint8_t *data, size_t count, size_t unit);
 
 /* Let the cache use this very str for its text from now on. */
 void sa_cache_key(PyObject *key);

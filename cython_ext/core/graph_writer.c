@@ -312,14 +312,16 @@ static outcome write_set(writer *out, PyObject *object, unsigned depth)
             return referred;
         }
     }
-    int kept = out->how & SA_GRAPH_PORTABLE ? 1 : sa_set_order_kept(object);
+    int kept = sa_set_order_kept(object);
     if (kept < 0) {
         return NO_MEMORY;
     }
     if (!kept && !sa_set_layout_is_sane(object)) {
         return REFUSED;
     }
-    put_byte(out, kept ? (frozen ? SA_TAG_FROZENSET : SA_TAG_SET) : (frozen ? SA_TAG_ODD_FROZENSET : SA_TAG_ODD_SET));
+    unsigned odd_tag = out->how & SA_GRAPH_PORTABLE ? (frozen ? SA_TAG_SEEDED_FROZENSET : SA_TAG_SEEDED_SET)
+                                     : (frozen ? SA_TAG_ODD_FROZENSET : SA_TAG_ODD_SET);
+    put_byte(out, kept ? (frozen ? SA_TAG_FROZENSET : SA_TAG_SET) : odd_tag);
     put_varint(out, (uint64_t)set->used);
     outcome result = begin(out, object, KIND_MEMBERS, depth + 1);
     if (result == BEGUN) {
@@ -328,12 +330,29 @@ static outcome write_set(writer *out, PyObject *object, unsigned depth)
     return result;
 }
 
+/* Are all members ints, whose hashes are the same in every process? */
+static int holds_ints(const PySetObject *set)
+{
+    for (Py_ssize_t position = 0; position <= set->mask; position++) {
+        const setentry *member = &set->table[position];
+        if (member->key != NULL && member->hash != -1 && !PyLong_CheckExact(member->key)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 static outcome write_layout(writer *out, PyObject *object)
 {
     const PySetObject *set = (const PySetObject *)object;
     size_t places = (size_t)set->used, deleted = (size_t)(set->fill - set->used);
-    if (reserve(out, 4 * (places + deleted) + 3 * VARINT_BYTES_MAX) < 0) {
+    uint32_t seed;
+    if (reserve(out, sizeof seed + 4 * (places + deleted) + 3 * VARINT_BYTES_MAX) < 0) {
         return NO_MEMORY;
+    }
+    if (out->how & SA_GRAPH_PORTABLE) {
+        seed = holds_ints(set) ? sa_int_seed() : sa_process_seed();
+        put_data(out, &seed, sizeof seed);
     }
     put_varint(out, deleted);
     put_varint(out, (uint64_t)set->mask);

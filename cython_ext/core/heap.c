@@ -19,8 +19,8 @@ enum { COPY_BYTES_LOCKED = 4096 };
 static uint32_t heat_growth[SA_HEAT_COUNT];
 static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
 
-static void make_tables(void) {
-    sa_size_classes_init();
+static void prepare(void) {
+    sa_lock_prepare();
     for (int code = 0; code < SA_HEAT_COUNT; code++) {
         double count = exp2((double)code / SA_HEAT_PER_DOUBLING);
         heat_growth[code] = (uint32_t)(SA_HEAT_PER_DOUBLING * (log2(count + 1) - log2(count)) * 65536);
@@ -34,10 +34,11 @@ static int64_t own_bytes(const sa_arena *arena) {
 }
 
 int sa_heap_new(sa_heap *heap, const uint8_t *steps, uint8_t start) {
-    pthread_once(&tables_once, make_tables);
+    pthread_once(&tables_once, prepare);
     memset(heap, 0, sizeof *heap);
-    memcpy(heap->steps, steps, sizeof heap->steps);
-    heap->start = start % SA_CLASS_COUNT;
+    for (int channel = 0; channel < SA_CHANNEL_COUNT; channel++)
+        for (int turn = 0; turn < SA_CLASS_COUNT; turn++)
+            heap->cycles[channel][turn] = (uint8_t)((start + turn * steps[channel]) % SA_CLASS_COUNT);
     for (int class = 0; class < SA_CLASS_COUNT; class++) {
         void *page = mmap(NULL, sizeof(sa_arena), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (page == MAP_FAILED) {
@@ -60,7 +61,7 @@ static void drop_range(sa_arena *arena) {
     sa_table_release(arena);
     if (arena->range != NULL) {
         munmap(arena->range, (size_t)arena->unit_limit * SA_UNIT_BYTES);
-        munmap(arena->unit_used, (size_t)arena->unit_limit / 8 + arena->unit_limit);
+        munmap(arena->unit_used, sa_books_bytes(arena->unit_limit));
     }
 }
 
@@ -73,8 +74,6 @@ void sa_heap_empty(sa_heap *heap) {
             /* All but what comes before the table: the lock, the class, and the serials, so that old addresses are
              * stale. */
             memset(&arena->table, 0, offsetof(sa_arena, page_bytes) - offsetof(sa_arena, table));
-            memset(arena->open, 0, sizeof arena->open);
-            arena->evacuated = NULL;
             arena->resident_bytes = own_bytes(arena);
         }
         sa_arena_unlock(arena);
@@ -103,8 +102,9 @@ void sa_heap_set_bands(sa_heap *heap, const uint32_t *band_of_heat) {
 
 /* --- finding ----------------------------------------------------------------------------------------------------- */
 
-/* Lock the arena of an address and find the block; without success nothing is locked. */
-static inline int enter(sa_heap *heap, uint64_t address, sa_arena **arena, sa_ref *ref) {
+/* Lock the arena of an address and find the block; without success nothing is locked. Inlined, so that no part of *ref
+ * is computed that is not used. */
+static inline __attribute__((always_inline)) int enter(sa_heap *heap, uint64_t address, sa_arena **arena, sa_ref *ref) {
     unsigned class = sa_address_class(address);
     if (class >= SA_CLASS_COUNT)
         return SA_UNKNOWN;
@@ -116,19 +116,41 @@ static inline int enter(sa_heap *heap, uint64_t address, sa_arena **arena, sa_re
     return status;
 }
 
+/* As enter, for what is often asked of the block that was made last. The entry is not in *ref. */
+static inline __attribute__((always_inline)) int enter_recent(sa_heap *heap, uint64_t address, sa_arena **found,
+                                                              sa_ref *ref) {
+    unsigned class = sa_address_class(address);
+    if (class >= SA_CLASS_COUNT)
+        return SA_UNKNOWN;
+    sa_arena *arena = *found = heap->arenas[class];
+    sa_arena_lock(arena);
+    uint32_t serial = (uint32_t)address;
+    if (serial == arena->recent_serial && serial != 0) {
+        sa_ref_of_place(arena, arena->recent_place, ref);
+        if (((*ref->meta ^ address) & SA_IDENTITY) == 0)
+            return SA_OK;
+        sa_arena_unlock(arena);
+        return SA_UNKNOWN;
+    }
+    int status = sa_find(arena, address, ref);
+    if (status != SA_OK)
+        sa_arena_unlock(arena);
+    return status;
+}
+
 uint64_t sa_address_of(const sa_arena *arena, const sa_ref *ref) {
-    return (*ref->meta & SA_IDENTITY) | (uint64_t)arena->class << 37 | *ref->entry >> 32;
+    return (*ref->meta & SA_IDENTITY) | (uint64_t)arena->class << 37 | *ref->entry;
 }
 
 uint64_t sa_block_size(const sa_ref *ref) {
     if (sa_meta_state(*ref->meta) == SA_BYTES)
-        return ref->slab->cell_bytes - sa_meta_slack(*ref->meta);
+        return ref->cell_bytes - sa_meta_slack(*ref->meta);
     return *(const uint64_t *)ref->cell;
 }
 
 /* Bytes held for the block: its own, those of its frame, or none. */
 uint64_t sa_block_length(const sa_ref *ref) {
-    uint64_t filled = ref->slab->cell_bytes - sa_meta_slack(*ref->meta);
+    uint64_t filled = ref->cell_bytes - sa_meta_slack(*ref->meta);
     switch (sa_meta_state(*ref->meta)) {
     case SA_BYTES:
         return filled;
@@ -160,12 +182,33 @@ void sa_describe(sa_arena *arena, const sa_ref *ref, sa_block *block) {
 
 void sa_state_add(sa_arena *arena, const sa_ref *ref, int sign) {
     unsigned state = sa_meta_state(*ref->meta);
-    arena->state_counts[state] += sign;
     arena->state_bytes[state] += sign * (int64_t)sa_block_length(ref);
-    arena->requested_bytes += sign * (int64_t)sa_block_size(ref);
+    if (state == SA_BYTES)
+        return;
+    arena->away_counts[state] += sign;
+    arena->away_requested_bytes += sign * (int64_t)sa_block_size(ref);
+}
+
+/* As sa_describe, of a block that is known to be in state BYTES. */
+static inline void describe_bytes(const sa_ref *ref, sa_block *block) {
+    sa_meta meta = *ref->meta;
+    *block = (sa_block){.size = ref->cell_bytes - sa_meta_slack(meta), .bytes = ref->cell, .state = SA_BYTES,
+                        .heat = sa_meta_heat(meta), .hint = sa_meta_hint(meta), .pins = sa_meta_pins(meta)};
 }
 
 /* --- malloc and free --------------------------------------------------------------------------------------------- */
+
+/* *ref is a cell for `filled` bytes; its meta says only state and slack. */
+static inline int take_cell(sa_arena *arena, unsigned state, uint64_t filled, sa_ref *ref) {
+    unsigned number = sa_size_class_of(filled);
+    ref->meta = sa_cell_reuse(arena, number);
+    if (ref->meta == NULL && (ref->meta = sa_cell_take(arena, number)) == NULL)
+        return -1;
+    ref->cell = (char *)(ref->meta + 1);
+    ref->cell_bytes = sa_size_classes[number].cell_bytes;
+    *ref->meta = (sa_meta)state << SA_STATE_SHIFT | (sa_meta)(ref->cell_bytes - filled) << SA_SLACK_SHIFT;
+    return 0;
+}
 
 int sa_storage_take(sa_arena *arena, unsigned state, uint64_t size, uint64_t length, sa_ref *ref) {
     int is_stub = state == SA_PLACE || state == SA_GROWN;
@@ -178,19 +221,14 @@ int sa_storage_take(sa_arena *arena, unsigned state, uint64_t size, uint64_t len
         if ((unit = sa_units_take(arena, units)) == UINT32_MAX)
             return -1;
     }
-    if (sa_cell_take(arena, filled, &ref->slab, &ref->index) != 0) {
+    if (take_cell(arena, state, filled, ref) != 0) {
         if (is_large)
             sa_units_give(arena, unit, units);
         return -1;
     }
     if (is_large)
         sa_units_touch(arena, unit, 0, length);
-    ref->meta = sa_cell_meta(ref->slab, ref->index);
-    ref->cell = sa_cell_bytes(ref->slab, ref->index);
-    *ref->meta = 0;
-    sa_meta_set_state(ref->meta, state);
-    sa_meta_set_slack(ref->meta, ref->slab->cell_bytes - filled);
-    if (filled == sizeof(sa_stub) && (is_stub || is_large))
+    if (is_stub || is_large)
         *(sa_stub *)ref->cell = (sa_stub){size, unit, length};
     else if (state == SA_FRAME)
         *(uint64_t *)ref->cell = size;
@@ -204,54 +242,78 @@ void sa_storage_give(sa_arena *arena, sa_ref *ref) {
         uint32_t units = (uint32_t)((stub->length + SA_UNIT_BYTES - 1) / SA_UNIT_BYTES);
         sa_units_give(arena, (uint32_t)stub->where, units);
     }
-    sa_cell_give(arena, ref->slab, ref->index);
+    sa_cell_give(arena, ref->meta);
 }
 
-static uint32_t fresh_serial(sa_arena *arena) {
-    uint32_t serial = arena->next_serial;
+static uint32_t fresh_serial_slow(sa_arena *arena) {
     /* After 2^32 blocks the serials begin again; those of blocks that still live are passed over. */
-    if (arena->allocation_count >> 32)
-        while (serial == 0 || sa_table_find(arena, serial) != NULL)
-            serial++;
-    arena->next_serial = serial + 1;
+    for (;; arena->next_serial++, arena->passed_count++) {
+        uint32_t serial = (uint32_t)arena->next_serial;
+        if (serial != 0 && sa_table_find(arena, serial) == NULL)
+            return serial;
+    }
+}
+
+static inline uint32_t fresh_serial(sa_arena *arena) {
+    uint32_t serial = arena->next_serial >> 32 == 0 ? (uint32_t)arena->next_serial : fresh_serial_slow(arena);
+    arena->next_serial++;
     return serial;
 }
 
-static unsigned next_class(sa_heap *heap, unsigned channel) {
+static inline unsigned next_class(sa_heap *heap, unsigned channel) {
     /* Two threads at once may take the same turn: that costs a little evenness, where counting both would cost as much as
      * a lock. */
     uint32_t turn = atomic_load_explicit(&heap->turns[channel], memory_order_relaxed);
-    atomic_store_explicit(&heap->turns[channel], turn + 1, memory_order_relaxed);
-    /* 2^32 is no multiple of 12, so the round is broken once in four thousand million blocks. */
-    return (heap->start + turn % SA_CLASS_COUNT * heap->steps[channel]) % SA_CLASS_COUNT;
+    atomic_store_explicit(&heap->turns[channel], turn == SA_CLASS_COUNT - 1 ? 0 : turn + 1, memory_order_relaxed);
+    return heap->cycles[channel][turn];
+}
+
+/* A cell for `size` bytes in place, or what a block that is not goes by. */
+static inline int take_block(sa_arena *arena, uint64_t size, int is_grown, sa_ref *ref) {
+    if (__builtin_expect(sa_table_make_room(arena) != 0, 0))
+        return -1;
+    if (__builtin_expect(is_grown, 0))
+        return sa_storage_take(arena, SA_GROWN, size, 0, ref);
+    return size <= SA_SMALL_BYTES_MAX ? take_cell(arena, SA_BYTES, size, ref)
+                                      : sa_storage_take(arena, SA_BYTES, size, size, ref);
 }
 
 uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned channel, unsigned axis, unsigned hint,
                         unsigned heat, int zeroed) {
     unsigned class = next_class(heap, channel);
     sa_arena *arena = heap->arenas[class];
-    int is_grown = axis == 2 || (zeroed && size > SA_SMALL_BYTES_MAX);
+    int is_grown = axis == SA_AXIS_GENERATED || (zeroed && size > SA_SMALL_BYTES_MAX);
     sa_ref ref;
     sa_arena_lock(arena);
-    if (sa_table_make_room(arena) != 0 ||
-        sa_storage_take(arena, is_grown ? SA_GROWN : SA_BYTES, size, is_grown ? 0 : size, &ref) != 0) {
+    if (take_block(arena, size, is_grown, &ref) != 0) {
         sa_arena_unlock(arena);
         return 0;
     }
     uint64_t address = sa_address(zero, class, channel, axis, fresh_serial(arena));
-    *ref.meta |= address & SA_IDENTITY;
-    sa_meta_set_hint(ref.meta, hint);
-    sa_meta_set_heat(ref.meta, heat);
-    sa_meta_set_dirty(ref.meta, 1);
-    sa_table_insert(arena, (uint32_t)address, sa_location(ref.slab->unit, ref.index));
-    sa_state_add(arena, &ref, 1);
-    arena->allocation_count++;
+    *ref.meta |= (address & SA_IDENTITY) | SA_DIRTY_BIT | (sa_meta)hint << SA_HINT_SHIFT | heat;
+    sa_table_insert(arena, (uint32_t)address, sa_place_of(arena, ref.meta));
+    if (__builtin_expect(sa_meta_state(*ref.meta) == SA_BYTES, 1))
+        arena->state_bytes[SA_BYTES] += (int64_t)size;
+    else
+        sa_state_add(arena, &ref, 1);
     if (zeroed && !is_grown)
         memset(ref.cell, 0, size);
-    if (axis == 2)
-        ((sa_stub *)ref.cell)->where = 256;
+    if (axis == SA_AXIS_GENERATED && !zeroed)
+        ((sa_stub *)ref.cell)->where = SA_FILL_BY_SPACE;
     sa_arena_unlock(arena);
     return address;
+}
+
+static int free_slow(sa_arena *arena, uint32_t *entry, sa_block *freed) {
+    sa_ref ref;
+    sa_ref_of_entry(arena, entry, &ref);
+    if (sa_meta_pins(*ref.meta) > 0)
+        return SA_PINNED;
+    sa_describe(arena, &ref, freed);
+    sa_state_add(arena, &ref, -1);
+    sa_table_remove(arena, ref.entry);
+    sa_storage_give(arena, &ref);
+    return SA_OK;
 }
 
 int sa_heap_free(sa_heap *heap, uint64_t address, sa_block *freed) {
@@ -260,17 +322,15 @@ int sa_heap_free(sa_heap *heap, uint64_t address, sa_block *freed) {
     int status = enter(heap, address, &arena, &ref);
     if (status != SA_OK)
         return status;
-    if (sa_meta_pins(*ref.meta) > 0) {
-        sa_arena_unlock(arena);
-        return SA_PINNED;
-    }
-    sa_describe(arena, &ref, freed);
-    sa_state_add(arena, &ref, -1);
-    arena->free_count++;
-    sa_table_remove(arena, ref.entry);
-    sa_storage_give(arena, &ref);
+    if (__builtin_expect(sa_meta_state(*ref.meta) == SA_BYTES && sa_meta_pins(*ref.meta) == 0, 1)) {
+        describe_bytes(&ref, freed);
+        arena->state_bytes[SA_BYTES] -= (int64_t)freed->size;
+        sa_table_remove(arena, ref.entry);
+        sa_cell_keep(arena, ref.meta);
+    } else
+        status = free_slow(arena, ref.entry, freed);
     sa_arena_unlock(arena);
-    return SA_OK;
+    return status;
 }
 
 /* --- use --------------------------------------------------------------------------------------------------------- */
@@ -326,23 +386,33 @@ int sa_heap_retune(sa_heap *heap, uint64_t address, unsigned hint, int heat) {
     return SA_OK;
 }
 
-int sa_heap_pin(sa_heap *heap, uint64_t address, sa_block *block) {
-    sa_arena *arena;
+static int pin_slow(sa_arena *arena, sa_meta *meta, sa_block *block) {
     sa_ref ref;
-    int status = enter(heap, address, &arena, &ref);
-    if (status != SA_OK)
-        return status;
+    sa_ref_of_place(arena, sa_place_of(arena, meta), &ref);
     unsigned state = sa_meta_state(*ref.meta), pins = sa_meta_pins(*ref.meta);
-    if (state != SA_BYTES && state != SA_EXTENT)
-        status = SA_AWAY;
-    else if (pins == SA_PINS_MAX)
-        status = SA_PINS_FULL;
-    else {
+    int status = state != SA_BYTES && state != SA_EXTENT ? SA_AWAY : pins == SA_PINS_MAX ? SA_PINS_FULL : SA_OK;
+    if (status == SA_OK) {
         touch(arena, &ref);
         sa_meta_set_pins(ref.meta, pins + 1);
         arena->pinned_count += pins == 0;
     }
     sa_describe(arena, &ref, block);
+    return status;
+}
+
+int sa_heap_pin(sa_heap *heap, uint64_t address, sa_block *block) {
+    sa_arena *arena;
+    sa_ref ref;
+    int status = enter_recent(heap, address, &arena, &ref);
+    if (status != SA_OK)
+        return status;
+    if (__builtin_expect(sa_meta_state(*ref.meta) == SA_BYTES && sa_meta_pins(*ref.meta) == 0, 1)) {
+        touch(arena, &ref);
+        *ref.meta += (sa_meta)1 << SA_PINS_SHIFT;
+        arena->pinned_count++;
+        describe_bytes(&ref, block);
+    } else
+        status = pin_slow(arena, ref.meta, block);
     sa_arena_unlock(arena);
     return status;
 }
@@ -350,7 +420,7 @@ int sa_heap_pin(sa_heap *heap, uint64_t address, sa_block *block) {
 void sa_heap_unpin(sa_heap *heap, uint64_t address) {
     sa_arena *arena;
     sa_ref ref;
-    if (enter(heap, address, &arena, &ref) != SA_OK)
+    if (enter_recent(heap, address, &arena, &ref) != SA_OK)
         return;
     unsigned pins = sa_meta_pins(*ref.meta);
     sa_meta_set_pins(ref.meta, pins - (pins > 0));

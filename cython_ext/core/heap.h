@@ -5,17 +5,17 @@
  * into equal *cells*; an *extent* is a run of units for one large block; a *stub* is what a cell holds for bytes
  * that are elsewhere; *resident* bytes are pages that were touched and not given back.
  *
- *   address  | zero index 23 | class 4 | channel 3 | axis 2 | serial 32 |
+ *   address  | zero index 23 | class 4 | channel 3 | axis 2 | serial 32 |    axis 1 bytes, 2 generated, 3 a page of one
  *   meta     | zero index 23 | dirty 1 state 3 | channel 3 | axis 2 | slack 11 pins 9 hint 2 heat 10 |
  *   cell     | meta 8 | state BYTES: the block's bytes | FRAME: raw size 8, frame |
  *            |        | otherwise a stub: raw size 8, unit or place or fill 8, length 8 |
  *   slab     | header | used bits | cell | cell | ... |    filled from the front: its last pages stay untouched
- *   table    | serial 32 | used 1 unit 19 cell 12 |        8 bytes for each block, open addressing, one an arena
+ *   table    | serial 32 | place 32 |      8 bytes for each block, open addressing, one an arena; a place counts words
  *
  * Invariants (sa_heap_check walks them; the numbers are those it reports):
  *   1. A serial is in its arena's table exactly if its block lives; serials are given out in order, so an address
  *      that was freed is not valid again before its arena has given out 2^32 others.
- *   2. A table entry names a used cell of a slab, no two the same one; used cells and entries are equally many.
+ *   2. A table entry names a used cell of a slab, no two the same one; the other used cells are kept (heap_arena.h).
  *   3. Zero index, channel and axis of an address equal those of its cell's meta.
  *   4. A slab is in its size class's list exactly if it has a free cell and is not being evacuated.
  *   5. A unit is used exactly if a slab or an extent of a live block covers it.
@@ -25,8 +25,8 @@
  * Threads: one lock an arena, never two at once, and none while user code runs; any function from any thread without
  * the GIL. Pinned bytes do not move and are read and written without the lock. An arena's struct, lists, table and
  * range are in pages of their own, so two arenas share no lock, no cache line and no page.
- * Cost: malloc, access and free are one table look-up (a line or two) and a few bit operations on one slab header; a
- * table that grows is copied, which is amortised over the blocks that made it grow.
+ * Cost: malloc, access and free are one table look-up (a line or two) and the line of the cell; a slab's header is
+ * looked at when no cell of the size is kept. A table that grows is copied, amortised over the blocks that made it grow.
  */
 #ifndef SA_HEAP_H
 #define SA_HEAP_H
@@ -46,8 +46,12 @@ enum {
     SA_LARGE_SLAB_CELL_BYTES = 2048,    /* ... this */
     SA_HEAT_COUNT = 1024,               /* heat codes: 32 for each doubling of 1 + accesses */
     SA_HEAT_PER_DOUBLING = 32,
-    SA_PINS_MAX = 511
+    SA_PINS_MAX = 511,
+    SA_FILL_BY_SPACE = 256,             /* what `where` says of a grown block that is no repeated byte */
+    SA_PAGE_BYTES = 4096                /* a generated block holds bytes for those of its pages that were written */
 };
+
+enum { SA_AXIS_BYTES = 1, SA_AXIS_GENERATED, SA_AXIS_PAGE };
 #define SA_BLOCK_BYTES_MAX ((uint64_t)1 << 32)
 
 /* Where a block is; what its cell holds. */
@@ -69,9 +73,8 @@ typedef struct sa_arena sa_arena;
 
 typedef struct sa_heap {
     sa_arena *arenas[SA_CLASS_COUNT];
-    uint8_t steps[SA_CHANNEL_COUNT];    /* exponent of each channel's class */
-    uint8_t start;                      /* class of each channel's first block */
-    _Atomic uint32_t turns[SA_CHANNEL_COUNT];
+    uint8_t cycles[SA_CHANNEL_COUNT][SA_CLASS_COUNT]; /* the classes of each channel's blocks, one after the other */
+    _Atomic uint32_t turns[SA_CHANNEL_COUNT];         /* below SA_CLASS_COUNT */
     struct sa_heap *next;               /* in the register of heap_fork.c */
 } sa_heap;
 
@@ -85,6 +88,14 @@ typedef struct sa_block {
     uint32_t state, heat, hint, pins;
 } sa_block;
 
+/* What the blocks of an arena are, but for pages of generated blocks, which count as parts of those. */
+typedef struct sa_block_census {
+    int64_t block_count, requested_bytes, state_counts[SA_BLOCK_STATE_COUNT];
+    int64_t generated_count, generated_pages;      /* blocks of axis 2, and pages of those that are grown */
+    int64_t page_count;                            /* pages that were written, of all generated blocks */
+    int64_t counts[SA_HEAT_COUNT], bytes[SA_HEAT_COUNT]; /* by heat */
+} sa_block_census;
+
 typedef struct sa_arena_figures {
     int64_t block_count, requested_bytes, resident_bytes, live_bytes, pinned_count;
     int64_t state_counts[SA_BLOCK_STATE_COUNT], state_bytes[SA_BLOCK_STATE_COUNT];
@@ -92,7 +103,7 @@ typedef struct sa_arena_figures {
     uintptr_t header, range, range_bytes;
 } sa_arena_figures;
 
-_Static_assert(SA_UNIT_COUNT_MAX * (uint64_t)SA_CELL_COUNT_MAX == (uint64_t)1 << 31, "a location is 31 bits and a mark");
+_Static_assert(SA_UNIT_COUNT_MAX * (uint64_t)SA_UNIT_BYTES / 8 == (uint64_t)1 << 32, "a place is 32 bits");
 
 /* --- addresses ------------------------------------------------------------------------------------------------- */
 
@@ -109,7 +120,7 @@ static inline uint32_t sa_address_zero(uint64_t address) { return (uint32_t)(add
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
 
-/* Make twelve empty arenas; steps has SA_CHANNEL_COUNT exponents. 0, or -1 without memory. Ranges are reserved when an
+/* Make twelve empty arenas; steps has the exponent of each channel's class, start the class of its first block. 0, or -1 without memory. Ranges are reserved when an
  * arena is first used. */
 int sa_heap_new(sa_heap *heap, const uint8_t *steps, uint8_t start);
 void sa_heap_free_all(sa_heap *heap);
@@ -122,7 +133,7 @@ void sa_heap_set_bands(sa_heap *heap, const uint32_t *band_of_heat);
 /* --- blocks ---------------------------------------------------------------------------------------------------- */
 
 /* A new block of size (1 to SA_BLOCK_BYTES_MAX) in the next class of its channel; 0 without memory. The bytes are
- * undefined, or zero if asked. With axis 2 the block costs a stub until it is written. O(1). */
+ * undefined, or zero if asked. With axis 2 the block is a stub until it is written. O(1). */
 uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned channel, unsigned axis, unsigned hint,
                         unsigned heat, int zeroed);
 /* Free a block that nobody views; *freed says what it was, so that a place on disk can be released. O(1). */
@@ -137,8 +148,8 @@ void sa_heap_unpin(sa_heap *heap, uint64_t address);
 /* Copy from or to a block, counting an access. SA_AWAY if the bytes are not in place. O(length). */
 int sa_heap_read(sa_heap *heap, uint64_t address, uint64_t offset, uint64_t length, void *target);
 int sa_heap_write(sa_heap *heap, uint64_t address, uint64_t offset, uint64_t length, const void *source);
-/* Give a block another size at the same address; its first bytes stay. SA_PINNED while viewed, SA_AWAY if not in
- * place. */
+/* Give a block another size at the same address; its first bytes stay. SA_PINNED while viewed, SA_AWAY if its bytes
+ * are neither in place nor grown. */
 int sa_heap_resize(sa_heap *heap, uint64_t address, uint64_t size);
 /* Change the hint and, unless heat is negative, the heat of a block. */
 int sa_heap_retune(sa_heap *heap, uint64_t address, unsigned hint, int heat);
@@ -167,8 +178,8 @@ int64_t sa_heap_compact_step(sa_heap *heap, unsigned class, int64_t byte_budget,
 int64_t sa_heap_resident(const sa_heap *heap, unsigned class);
 int64_t sa_heap_state_bytes(const sa_heap *heap, unsigned class, unsigned state);
 void sa_heap_figures(sa_heap *heap, unsigned class, sa_arena_figures *figures);
-/* Add the blocks and their bytes to the counts of their heat codes. O(blocks). */
-void sa_heap_census(sa_heap *heap, unsigned class, int64_t *counts, int64_t *bytes);
+/* Add the blocks of a class to the sums. O(blocks). */
+void sa_heap_census(sa_heap *heap, unsigned class, sa_block_census *sums);
 /* Copy up to count_max addresses from table position *position on; *position is 0 at the end. Returns how many. */
 int sa_heap_addresses(sa_heap *heap, unsigned class, uint64_t *position, uint64_t *addresses, int count_max);
 /* 0, or the number of the first invariant above that is broken. O(blocks + units). */

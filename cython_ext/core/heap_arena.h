@@ -1,21 +1,27 @@
 /* heap_arena.h - the inside of an arena, for the heap_*.c files alone. The words, layout and invariants are in heap.h.
  *
- *   arena    | lock, counters | lists of open slabs, one for each size class | bits and bytes of units |     own
- *   mapping range    | unit 0 | unit 1 | ... |    reserved at once without rights, made writable from the bottom up
- *   pages    one byte a unit: how many of its pages may be resident, counted from its start
+ *   arena    | lock, counters | lists of open slabs and of kept cells, one for each size class |     own mapping
+ *   range    | unit 0 | unit 1 | ... |    reserved at once without rights, made writable from the bottom up
+ *   books    | bits: used | bytes: pages that may be resident, from its start | halves: class and place in slab | a unit
+ *   kept     | place | place | ... |    of free cells of one size class, freed last, taken first
  *
- * Invariants: those of heap.h. Every function here expects the arena's lock to be held unless it says otherwise.
- * Threads: the lock is a word that is spun on for a moment and then yielded for; sections under it are short.
+ * Invariants: those of heap.h, and: kept cells are used cells of their slab in state FREE, none of a slab that is
+ * being evacuated; when half of the blocks are gone, they all go back to their slabs.
+ * Every function here expects the arena's lock to be held unless it says otherwise.
+ * Threads: the lock (heap_lock.h) is biased to the thread that uses the arena most; sections under it are short.
  * Cost: stated at each function that is more than a few instructions.
  */
 #ifndef SA_HEAP_ARENA_H
 #define SA_HEAP_ARENA_H
 
 #include "heap.h"
+#include "heap_lock.h"
 
-#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 /* Not to be found by other libraries of the process, so that calls inside the heap are direct. */
 #pragma GCC visibility push(hidden)
@@ -24,16 +30,18 @@
 
 typedef uint64_t sa_meta;
 
+enum { SA_SLAB_SHIFTS = 16, SA_HINT_SHIFT = 10, SA_PINS_SHIFT = 12, SA_SLACK_SHIFT = 21, SA_STATE_SHIFT = 37 };
+
 #define SA_FIELD(name, shift, width)                                                                          \
     static inline unsigned sa_meta_##name(sa_meta meta) { return meta >> (shift) & ((1u << (width)) - 1); }   \
     static inline void sa_meta_set_##name(sa_meta *meta, uint64_t value) {                                    \
         *meta = (*meta & ~((((uint64_t)1 << (width)) - 1) << (shift))) | value << (shift);                    \
     }
 SA_FIELD(heat, 0, 10)
-SA_FIELD(hint, 10, 2)
-SA_FIELD(pins, 12, 9)
-SA_FIELD(slack, 21, 11) /* cell bytes less bytes held */
-SA_FIELD(state, 37, 3)
+SA_FIELD(hint, SA_HINT_SHIFT, 2)
+SA_FIELD(pins, SA_PINS_SHIFT, 9)
+SA_FIELD(slack, SA_SLACK_SHIFT, 11) /* cell bytes less bytes held */
+SA_FIELD(state, SA_STATE_SHIFT, 3)
 SA_FIELD(dirty, 40, 1)  /* used since its bytes were last copied out */
 #undef SA_FIELD
 
@@ -43,8 +51,6 @@ SA_FIELD(dirty, 40, 1)  /* used since its bytes were last copied out */
 
 _Static_assert(SA_PINS_MAX == (1 << 9) - 1 && SA_HEAT_COUNT == 1 << 10, "fields of a meta");
 _Static_assert((SA_SMALL_BYTES_MAX >> 1) / 8 <= 1 << 11, "slack fits its field");
-
-enum { SA_SLAB_SHIFTS = 16 };
 
 /* --- slabs ----------------------------------------------------------------------------------------------------- */
 
@@ -67,58 +73,86 @@ typedef struct sa_stub {
     uint64_t size, where, length;
 } sa_stub;
 
+/* Free cells of one size class that an arena keeps at hand, at most. */
+enum { SA_KEPT_COUNT = 8, SA_KEPT_BYTES = 16 << 10 };
+
 typedef struct sa_size_class {
     uint32_t cell_bytes;
     uint16_t cells_offset, cell_count;
-    uint8_t unit_count;
+    uint8_t unit_count, kept_max;    /* free cells that an arena keeps at hand */
 } sa_size_class;
 
 extern sa_size_class sa_size_classes[SA_SIZE_CLASS_COUNT];
 
+/* --- tables ---------------------------------------------------------------------------------------------------- */
+
+enum { SA_GROUP_ENTRIES = 8, SA_NEIGHBOURS_SHIFT = 1 };
+
+/* One cache line of a table: entry i is serial i, 0 where unused, and place i. */
+typedef struct sa_group {
+    uint32_t serials[SA_GROUP_ENTRIES], places[SA_GROUP_ENTRIES];
+} sa_group;
+
+_Static_assert(sizeof(sa_group) == 64, "a group is a cache line");
+
+/* Bit i: serial i of the group is this one. */
+static inline unsigned sa_group_matches(const sa_group *group, uint32_t serial) {
+#if defined(__SSE2__)
+    const __m128i *halves = (const __m128i *)group->serials, wanted = _mm_set1_epi32((int)serial);
+    int low = _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(_mm_load_si128(halves), wanted)));
+    int high = _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(_mm_load_si128(halves + 1), wanted)));
+    return (unsigned)(low | high << 4);
+#else
+    unsigned bits = 0;
+    for (unsigned at = 0; at < SA_GROUP_ENTRIES; at++)
+        bits |= (unsigned)(group->serials[at] == serial) << at;
+    return bits;
+#endif
+}
+
 /* --- arenas ---------------------------------------------------------------------------------------------------- */
 
 struct sa_arena {
-    _Alignas(128) _Atomic uint32_t lock;
+    _Alignas(128) sa_lock lock;
     uint32_t class;
-    uint32_t next_serial;
     uint32_t dither;             /* rounds the growth of heat up or down */
-    uint64_t *table;             /* table_groups * 8 entries, 0 where unused */
+    uint32_t recent_serial, recent_place; /* of the block made last, until it moves or is freed; else 0 */
+    uint64_t next_serial;        /* its low 32 bits; 1 and the serials that were given out or passed over */
+    sa_group *table;
     uint64_t table_groups, table_count;
     char *range;                 /* NULL until first used */
+    uint16_t *unit_slab;          /* of each unit: size class 7, units from the start of its slab 2 */
+    uint64_t access_count, migration_count;
+    sa_slab *evacuated;          /* slabs that a compaction is emptying */
+    uint64_t flush_below;        /* blocks: with fewer, kept cells go back */
+    int64_t state_bytes[SA_BLOCK_STATE_COUNT];
+    int64_t away_counts[SA_BLOCK_STATE_COUNT], away_requested_bytes; /* of all blocks but those in state BYTES */
+    uint64_t passed_count;       /* serials that were passed over */
     uint32_t unit_limit;         /* units of the range */
     uint32_t unit_writable;      /* units below are readable and writable */
     uint32_t unit_hint;          /* no free unit below */
     uint64_t *unit_used;         /* one bit a unit */
     uint8_t *unit_pages;         /* pages of each unit that may be resident */
-    int64_t resident_bytes, free_dirty_bytes, requested_bytes, pinned_count;
-    int64_t state_counts[SA_BLOCK_STATE_COUNT], state_bytes[SA_BLOCK_STATE_COUNT];
-    uint64_t allocation_count, free_count, access_count, migration_count, moved_bytes, moved_count;
+    int64_t resident_bytes, free_dirty_bytes, pinned_count;
+    uint64_t moved_bytes, moved_count;
     uint64_t hand;               /* table position of the search for victims */
+    sa_slab *open[SA_SIZE_CLASS_COUNT];
+    uint8_t kept_count[SA_SIZE_CLASS_COUNT];
     uint32_t page_bytes, page_shift;
     const uint32_t *band_of_heat;
-    sa_slab *evacuated;          /* slabs that a compaction is emptying */
-    sa_slab *open[SA_SIZE_CLASS_COUNT];
+    _Alignas(64) uint32_t kept[SA_SIZE_CLASS_COUNT][SA_KEPT_COUNT];
 };
 
 /* A live block, found. */
 typedef struct sa_ref {
-    uint64_t *entry;
-    sa_slab *slab;
+    uint32_t *entry;             /* the serial; its place is SA_GROUP_ENTRIES behind */
     sa_meta *meta;
     char *cell;
-    uint32_t index;
+    uint32_t cell_bytes;
 } sa_ref;
 
-static inline void sa_arena_lock(sa_arena *arena) {
-    while (atomic_exchange_explicit(&arena->lock, 1, memory_order_acquire)) {
-        for (int spin = 0; spin < 100; spin++)
-            if (!atomic_load_explicit(&arena->lock, memory_order_relaxed))
-                break;
-        if (atomic_load_explicit(&arena->lock, memory_order_relaxed))
-            sched_yield();
-    }
-}
-static inline void sa_arena_unlock(sa_arena *arena) { atomic_store_explicit(&arena->lock, 0, memory_order_release); }
+static inline void sa_arena_lock(sa_arena *arena) { sa_lock_take(&arena->lock); }
+static inline void sa_arena_unlock(sa_arena *arena) { sa_lock_give(&arena->lock); }
 
 static inline char *sa_unit_start(const sa_arena *arena, uint32_t unit) {
     return arena->range + (uint64_t)unit * SA_UNIT_BYTES;
@@ -135,8 +169,14 @@ static inline sa_slab *sa_slab_of_unit(const sa_arena *arena, uint32_t unit) {
 static inline sa_meta *sa_cell_meta(sa_slab *slab, uint32_t index) {
     return (sa_meta *)((char *)slab + sa_cell_offset(slab, index));
 }
-static inline char *sa_cell_bytes(sa_slab *slab, uint32_t index) { return (char *)(sa_cell_meta(slab, index) + 1); }
-static inline uint32_t sa_location(uint32_t unit, uint32_t index) { return 0x80000000u | unit << 12 | index; }
+/* The place of a cell: its meta's distance from the range's start, in words. */
+static inline uint32_t sa_place_of(const sa_arena *arena, const sa_meta *meta) {
+    return (uint32_t)((uint64_t)((const char *)meta - arena->range) / sizeof(sa_meta));
+}
+static inline sa_meta *sa_meta_at(const sa_arena *arena, uint32_t place) { return (sa_meta *)arena->range + place; }
+static inline unsigned sa_size_class_at(const sa_arena *arena, const sa_meta *meta) {
+    return arena->unit_slab[(uint64_t)((const char *)meta - arena->range) / SA_UNIT_BYTES] & 127;
+}
 
 /* The size class of a length from 1 to SA_SMALL_BYTES_MAX. */
 static inline unsigned sa_size_class_of(uint64_t length) {
@@ -151,6 +191,7 @@ void sa_heap_register(sa_heap *heap);
 void sa_heap_unregister(sa_heap *heap);
 
 /* heap_units.c: the range. */
+static inline size_t sa_books_bytes(uint64_t units) { return units / 8 + units * (sizeof(uint16_t) + 1); }
 int sa_units_reserve_slow(sa_arena *arena);
 /* The first unit of a free run, now used, or UINT32_MAX. O(1) for one unit, O(units) for runs at worst. */
 uint32_t sa_units_take(sa_arena *arena, uint32_t count);
@@ -163,60 +204,122 @@ void sa_units_untouch(sa_arena *arena, uint32_t unit, uint32_t count, uint64_t e
 int sa_units_purge_slow(sa_arena *arena, int64_t byte_budget);
 
 /* heap_slab.c: cells. */
-void sa_size_classes_init(void);
-/* A free cell for `length` bytes of any state, in *slab and *index; -1 without memory. O(1). */
-int sa_cell_take(sa_arena *arena, uint64_t length, sa_slab **slab, uint32_t *index);
-void sa_cell_give(sa_arena *arena, sa_slab *slab, uint32_t index);
+/* A free cell of a size class, or NULL without memory; of a slab. O(1). */
+sa_meta *sa_cell_take(sa_arena *arena, unsigned number);
+void sa_cell_give(sa_arena *arena, sa_meta *meta);
+/* The slab that a cell is in, and the cell's number in it. */
+sa_slab *sa_slab_of_cell(const sa_arena *arena, const sa_meta *meta, uint32_t *index);
+/* Give all kept cells to their slabs. O(size classes). */
+void sa_cells_flush_slow(sa_arena *arena);
+
+/* A kept cell of a size class, or NULL. */
+static inline sa_meta *sa_cell_reuse(sa_arena *arena, unsigned number) {
+    if (arena->kept_count[number] == 0)
+        return NULL;
+    return sa_meta_at(arena, arena->kept[number][--arena->kept_count[number]]);
+}
+
+/* Keep a cell that was in use, for the next block of its size class, or give it back. */
+static inline void sa_cell_keep(sa_arena *arena, sa_meta *meta) {
+    unsigned number = sa_size_class_at(arena, meta);
+    if (arena->kept_count[number] >= sa_size_classes[number].kept_max || arena->evacuated != NULL) {
+        sa_cell_give(arena, meta);
+        return;
+    }
+    *meta = 0;
+    arena->kept[number][arena->kept_count[number]++] = sa_place_of(arena, meta);
+    if (arena->table_count < arena->flush_below)
+        sa_cells_flush_slow(arena);
+}
+
 void sa_slab_open(sa_arena *arena, sa_slab *slab);
 void sa_slab_close(sa_arena *arena, sa_slab *slab);
 void sa_slab_release(sa_arena *arena, sa_slab *slab);
 
-/* heap_table.c: serials to locations. */
-enum { SA_GROUP_ENTRIES = 8 };
+/* heap_table.c: serials to places. */
 static inline uint64_t sa_table_home(uint32_t serial, uint64_t groups) {
-    uint64_t hash = (uint32_t)((serial >> 3) * 0x9E3779B1u);
-    return (hash * groups >> 32) * SA_GROUP_ENTRIES + (serial & 7);
+    uint64_t hash = (uint32_t)((serial >> SA_NEIGHBOURS_SHIFT) * 0x9E3779B1u);
+    return hash * groups >> 32;
 }
 
-/* The entry of a serial, or NULL. O(1). */
-static inline uint64_t *sa_table_find(sa_arena *arena, uint32_t serial) {
-    uint64_t count = arena->table_groups * SA_GROUP_ENTRIES;
-    if (count == 0)
+/* Entry `at` of a table, in the order of groups; unused where its serial is 0. */
+static inline uint32_t *sa_entry_at(const sa_arena *arena, uint64_t at) {
+    return &arena->table[at / SA_GROUP_ENTRIES].serials[at % SA_GROUP_ENTRIES];
+}
+static inline uint64_t sa_entry_count(const sa_arena *arena) { return arena->table_groups * SA_GROUP_ENTRIES; }
+
+/* The entry of a serial, which is not 0, or NULL. O(1). */
+static inline uint32_t *sa_table_find(const sa_arena *arena, uint32_t serial) {
+    uint64_t groups = arena->table_groups;
+    if (groups == 0)
         return NULL;
-    uint64_t at = sa_table_home(serial, arena->table_groups);
-    for (;;) {
-        uint64_t entry = arena->table[at];
-        if ((uint32_t)(entry >> 32) == serial && entry != 0)
-            return &arena->table[at];
-        if (entry == 0)
+    for (uint64_t at = sa_table_home(serial, groups);; at = at + 1 == groups ? 0 : at + 1) {
+        sa_group *group = &arena->table[at];
+        unsigned found = sa_group_matches(group, serial);
+        if (__builtin_expect(found != 0, 1))
+            return &group->serials[__builtin_ctz(found)];
+        if (sa_group_matches(group, 0) != 0)
             return NULL;
-        at = at + 1 == count ? 0 : at + 1;
     }
 }
 /* Room for one more entry, or -1 without memory; amortised O(1). */
-int sa_table_make_room(sa_arena *arena);
-void sa_table_insert(sa_arena *arena, uint32_t serial, uint32_t location);
-void sa_table_remove(sa_arena *arena, uint64_t *entry);
+int sa_table_make_room_slow(sa_arena *arena);
+static inline int sa_table_make_room(sa_arena *arena) {
+    if ((arena->table_count + 1) * 4 <= sa_entry_count(arena) * 3)
+        return 0;
+    return sa_table_make_room_slow(arena);
+}
+static inline void sa_table_insert(sa_arena *arena, uint32_t serial, uint32_t place) {
+    uint64_t groups = arena->table_groups, at = sa_table_home(serial, groups);
+    unsigned unused;
+    while ((unused = sa_group_matches(&arena->table[at], 0)) == 0)
+        at = at + 1 == groups ? 0 : at + 1;
+    unsigned slot = (unsigned)__builtin_ctz(unused);
+    arena->table[at].serials[slot] = serial;
+    arena->table[at].places[slot] = place;
+    arena->recent_serial = serial;
+    arena->recent_place = place;
+    arena->table_count++;
+}
+void sa_table_close_slow(sa_arena *arena, uint32_t *hole);
+/* The block of an entry is at another place now. */
+static inline void sa_table_move(sa_arena *arena, uint32_t *entry, const sa_meta *meta) {
+    entry[SA_GROUP_ENTRIES] = sa_place_of(arena, meta);
+    arena->recent_serial = 0;
+}
+static inline void sa_table_remove(sa_arena *arena, uint32_t *entry) {
+    if (*entry == arena->recent_serial)
+        arena->recent_serial = 0;
+    const sa_group *group = (const sa_group *)((uintptr_t)entry & ~(uintptr_t)(sizeof(sa_group) - 1));
+    int was_full = sa_group_matches(group, 0) == 0;
+    *entry = 0;
+    arena->table_count--;
+    if (was_full)
+        sa_table_close_slow(arena, entry);
+}
 int sa_table_resize_slow(sa_arena *arena, uint64_t groups);
 uint64_t sa_table_groups_for(uint64_t count);
 void sa_table_release(sa_arena *arena);
 
 /* heap.c: blocks. */
-static inline void sa_ref_of_entry(sa_arena *arena, uint64_t *entry, sa_ref *ref) {
-    uint32_t location = (uint32_t)*entry & 0x7FFFFFFF;
-    ref->entry = entry;
-    ref->index = location & (SA_CELL_COUNT_MAX - 1);
-    ref->slab = sa_slab_of_unit(arena, location >> 12);
-    ref->meta = sa_cell_meta(ref->slab, ref->index);
+static inline void sa_ref_of_place(const sa_arena *arena, uint32_t place, sa_ref *ref) {
+    ref->entry = NULL;
+    ref->meta = sa_meta_at(arena, place);
     ref->cell = (char *)(ref->meta + 1);
+    ref->cell_bytes = sa_size_classes[sa_size_class_at(arena, ref->meta)].cell_bytes;
+}
+
+static inline void sa_ref_of_entry(const sa_arena *arena, uint32_t *entry, sa_ref *ref) {
+    sa_ref_of_place(arena, entry[SA_GROUP_ENTRIES], ref);
+    ref->entry = entry;
 }
 
 /* SA_OK and *ref, or why there is no such block. */
 static inline int sa_find(sa_arena *arena, uint64_t address, sa_ref *ref) {
     uint32_t serial = (uint32_t)address;
-    uint64_t *entry = sa_table_find(arena, serial);
+    uint32_t *entry = serial == 0 ? NULL : sa_table_find(arena, serial);
     if (entry == NULL)
-        return arena->allocation_count >> 32 || (serial != 0 && serial < arena->next_serial) ? SA_STALE : SA_UNKNOWN;
+        return serial != 0 && (arena->next_serial >> 32 || serial < arena->next_serial) ? SA_STALE : SA_UNKNOWN;
     sa_ref_of_entry(arena, entry, ref);
     return ((*ref->meta ^ address) & SA_IDENTITY) == 0 ? SA_OK : SA_UNKNOWN;
 }
@@ -229,7 +332,7 @@ uint64_t sa_address_of(const sa_arena *arena, const sa_ref *ref);
  * without a table entry; -1 without memory. */
 int sa_storage_take(sa_arena *arena, unsigned state, uint64_t size, uint64_t length, sa_ref *ref);
 void sa_storage_give(sa_arena *arena, sa_ref *ref);
-/* Add a block to the counts of its state, or with sign -1 take it out. */
+/* Add a block to the counts of its state, or with sign -1 take it out. Blocks in place are counted by the table. */
 void sa_state_add(sa_arena *arena, const sa_ref *ref, int sign);
 
 #pragma GCC visibility pop

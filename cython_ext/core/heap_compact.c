@@ -50,11 +50,11 @@ static void plan_size_class(sa_arena *arena, unsigned number) {
 }
 
 /* Move a cell's content to a free cell, whose meta is written. Returns the bytes. */
-static int64_t move_cell(sa_arena *arena, sa_ref *ref, sa_slab *slab, uint32_t index) {
-    uint64_t filled = ref->slab->cell_bytes - sa_meta_slack(*ref->meta);
-    memcpy(sa_cell_meta(slab, index), ref->meta, sizeof(sa_meta) + filled);
-    *ref->entry = (*ref->entry >> 32 << 32) | sa_location(slab->unit, index);
-    sa_cell_give(arena, ref->slab, ref->index);
+static int64_t move_cell(sa_arena *arena, sa_ref *ref, sa_meta *target) {
+    uint64_t filled = ref->cell_bytes - sa_meta_slack(*ref->meta);
+    memcpy(target, ref->meta, sizeof(sa_meta) + filled);
+    sa_table_move(arena, ref->entry, target);
+    sa_cell_give(arena, ref->meta);
     arena->moved_bytes += filled;
     arena->moved_count++;
     return (int64_t)filled;
@@ -76,25 +76,23 @@ static int64_t take_lower_cell(sa_slab *slab, uint32_t index) {
     return lowest;
 }
 
-static int64_t consider_entry(sa_arena *arena, uint64_t *entry, unsigned phase) {
+static int64_t consider_entry(sa_arena *arena, uint32_t *entry, unsigned phase) {
     sa_ref ref;
-    sa_slab *slab;
     uint32_t index;
     sa_ref_of_entry(arena, entry, &ref);
+    sa_slab *slab = sa_slab_of_cell(arena, ref.meta, &index);
     if (phase == EVACUATE) {
-        if (!ref.slab->is_evacuated || sa_meta_pins(*ref.meta) > 0)
+        if (!slab->is_evacuated || sa_meta_pins(*ref.meta) > 0)
             return 0;
         /* Only into slabs that are there: a new one would take back what this gives. */
-        if (arena->open[ref.slab->size_class] == NULL)
+        if (arena->open[slab->size_class] == NULL)
             return 0;
-        if (sa_cell_take(arena, ref.slab->cell_bytes, &slab, &index) != 0)
-            return 0;
-        return move_cell(arena, &ref, slab, index);
+        return move_cell(arena, &ref, sa_cell_take(arena, slab->size_class));
     }
-    if (!ref.slab->is_open || ref.index < ref.slab->live_count || sa_meta_pins(*ref.meta) > 0)
+    if (!slab->is_open || index < slab->live_count || sa_meta_pins(*ref.meta) > 0)
         return 0;
-    int64_t lower = take_lower_cell(ref.slab, ref.index);
-    return lower < 0 ? 0 : move_cell(arena, &ref, ref.slab, (uint32_t)lower);
+    int64_t lower = take_lower_cell(slab, index);
+    return lower < 0 ? 0 : move_cell(arena, &ref, sa_cell_meta(slab, (uint32_t)lower));
 }
 
 /* Give back the pages behind the last used cell of a slab. */
@@ -140,18 +138,20 @@ int64_t sa_heap_compact_step(sa_heap *heap, unsigned class, int64_t byte_budget,
     sa_arena_lock(arena);
     switch (phase) {
     case PLAN:
+        sa_cells_flush_slow(arena);
         for (unsigned number = 0; number < SA_SIZE_CLASS_COUNT; number++)
             plan_size_class(arena, number);
         phase = EVACUATE;
         break;
     case EVACUATE:
     case SQUEEZE:
-        for (; at < arena->table_groups * 8 && byte_budget > 0; at++) {
-            int64_t bytes = arena->table[at] == 0 ? 0 : consider_entry(arena, &arena->table[at], phase);
+        for (; at < sa_entry_count(arena) && byte_budget > 0; at++) {
+            uint32_t *entry = sa_entry_at(arena, at);
+            int64_t bytes = *entry == 0 ? 0 : consider_entry(arena, entry, phase);
             moved += bytes;
             byte_budget -= bytes + ENTRY_COST;
         }
-        if (at >= arena->table_groups * 8) {
+        if (at >= sa_entry_count(arena)) {
             phase++;
             at = 0;
         }

@@ -18,11 +18,11 @@ void sa_heap_figures(sa_heap *heap, unsigned class, sa_arena_figures *figures) {
     sa_arena_lock(arena);
     *figures = (sa_arena_figures){
         .block_count = (int64_t)arena->table_count,
-        .requested_bytes = arena->requested_bytes,
+        .requested_bytes = arena->away_requested_bytes + arena->state_bytes[SA_BYTES],
         .resident_bytes = arena->resident_bytes,
         .pinned_count = arena->pinned_count,
-        .allocation_count = arena->allocation_count,
-        .free_count = arena->free_count,
+        .allocation_count = arena->next_serial - 1 - arena->passed_count,
+        .free_count = arena->next_serial - 1 - arena->passed_count - arena->table_count,
         .access_count = arena->access_count,
         .migration_count = arena->migration_count,
         .moved_bytes = arena->moved_bytes,
@@ -31,22 +31,42 @@ void sa_heap_figures(sa_heap *heap, unsigned class, sa_arena_figures *figures) {
         .range = (uintptr_t)arena->range,
         .range_bytes = (uintptr_t)arena->unit_limit * SA_UNIT_BYTES,
     };
-    memcpy(figures->state_counts, arena->state_counts, sizeof arena->state_counts);
+    memcpy(figures->state_counts, arena->away_counts, sizeof arena->away_counts);
+    figures->state_counts[SA_BYTES] = (int64_t)arena->table_count;
+    for (int state = SA_EXTENT; state < SA_BLOCK_STATE_COUNT; state++)
+        figures->state_counts[SA_BYTES] -= arena->away_counts[state];
     memcpy(figures->state_bytes, arena->state_bytes, sizeof arena->state_bytes);
     figures->live_bytes = arena->state_bytes[SA_BYTES] + arena->state_bytes[SA_EXTENT] +
                           arena->state_bytes[SA_FRAME] + arena->state_bytes[SA_FRAME_EXTENT];
     sa_arena_unlock(arena);
 }
 
-void sa_heap_census(sa_heap *heap, unsigned class, int64_t *counts, int64_t *bytes) {
+static void count_block(const sa_ref *ref, sa_block_census *sums) {
+    unsigned axis = sa_address_axis(*ref->meta), state = sa_meta_state(*ref->meta), heat = sa_meta_heat(*ref->meta);
+    int64_t size = (int64_t)sa_block_size(ref);
+    if (axis == SA_AXIS_PAGE) {
+        sums->page_count++;
+        return;
+    }
+    sums->block_count++;
+    sums->requested_bytes += size;
+    sums->state_counts[state]++;
+    sums->counts[heat]++;
+    sums->bytes[heat] += size;
+    if (axis == SA_AXIS_GENERATED) {
+        sums->generated_count++;
+        sums->generated_pages += state == SA_GROWN ? (size + SA_PAGE_BYTES - 1) / SA_PAGE_BYTES : 0;
+    }
+}
+
+void sa_heap_census(sa_heap *heap, unsigned class, sa_block_census *sums) {
     sa_arena *arena = heap->arenas[class];
     sa_ref ref;
     sa_arena_lock(arena);
-    for (uint64_t at = 0; at < arena->table_groups * 8; at++)
-        if (arena->table[at] != 0) {
-            sa_ref_of_entry(arena, &arena->table[at], &ref);
-            counts[sa_meta_heat(*ref.meta)]++;
-            bytes[sa_meta_heat(*ref.meta)] += (int64_t)sa_block_size(&ref);
+    for (uint64_t at = 0; at < sa_entry_count(arena); at++)
+        if (*sa_entry_at(arena, at) != 0) {
+            sa_ref_of_entry(arena, sa_entry_at(arena, at), &ref);
+            count_block(&ref, sums);
         }
     sa_arena_unlock(arena);
 }
@@ -56,10 +76,10 @@ int sa_heap_addresses(sa_heap *heap, unsigned class, uint64_t *position, uint64_
     int count = 0;
     sa_ref ref;
     sa_arena_lock(arena);
-    uint64_t at = *position, entries = arena->table_groups * 8;
+    uint64_t at = *position, entries = sa_entry_count(arena);
     for (; at < entries && count < count_max; at++)
-        if (arena->table[at] != 0) {
-            sa_ref_of_entry(arena, &arena->table[at], &ref);
+        if (*sa_entry_at(arena, at) != 0) {
+            sa_ref_of_entry(arena, sa_entry_at(arena, at), &ref);
             addresses[count++] = sa_address_of(arena, &ref);
         }
     *position = at < entries ? at : 0;
@@ -84,14 +104,16 @@ static int cover(tally *sums, const sa_arena *arena, uint32_t unit, uint32_t cou
 }
 
 /* The entries: invariants 2, 3 and the extents' part of 5. */
-static int check_entry(sa_arena *arena, uint64_t *entry, tally *sums) {
+static int check_entry(sa_arena *arena, uint32_t *entry, tally *sums) {
     sa_ref ref;
-    if (sa_table_find(arena, (uint32_t)(*entry >> 32)) != entry)
+    if (sa_table_find(arena, *entry) != entry)
         return 1;
     sa_ref_of_entry(arena, entry, &ref);
-    if (ref.slab->unit != (*entry >> 12 & 0x7FFFF) || ref.index >= ref.slab->cell_count)
+    uint32_t index;
+    sa_slab *slab = sa_slab_of_cell(arena, ref.meta, &index);
+    if (index >= slab->cell_count || sa_cell_meta(slab, index) != ref.meta)
         return 2;
-    if (!(ref.slab->used[ref.index / 64] >> ref.index % 64 & 1) || sa_meta_state(*ref.meta) == SA_FREE)
+    if (!(slab->used[index / 64] >> index % 64 & 1) || sa_meta_state(*ref.meta) == SA_FREE)
         return 2;
     if (sa_address_class(*ref.meta & SA_IDENTITY) != 0 || sa_address_axis(*ref.meta) == 0)
         return 3;
@@ -102,18 +124,18 @@ static int check_entry(sa_arena *arena, uint64_t *entry, tally *sums) {
     sums->pinned += sa_meta_pins(*ref.meta) > 0;
     /* The first entry of each slab answers for the slab. */
     uint32_t first = 0;
-    while (!(ref.slab->used[first / 64] >> first % 64 & 1))
+    while (!(slab->used[first / 64] >> first % 64 & 1))
         first++;
-    if (first == ref.index) {
+    if (first == index) {
         uint32_t live = 0;
-        for (uint32_t cell = 0; cell < ref.slab->cell_count; cell++)
-            live += ref.slab->used[cell / 64] >> cell % 64 & 1;
+        for (uint32_t cell = 0; cell < slab->cell_count; cell++)
+            live += slab->used[cell / 64] >> cell % 64 & 1;
         sums->used_cells += live;
-        if (live != ref.slab->live_count)
+        if (live != slab->live_count)
             return 2;
-        if (!ref.slab->is_evacuated && ref.slab->is_open != (live < ref.slab->cell_count))
+        if (!slab->is_evacuated && slab->is_open != (live < slab->cell_count))
             return 4;
-        if (cover(sums, arena, ref.slab->unit, ref.slab->unit_count, 1) != 0)
+        if (cover(sums, arena, slab->unit, slab->unit_count, 1) != 0)
             return 5;
     }
     if (state == SA_EXTENT || state == SA_FRAME_EXTENT) {
@@ -137,7 +159,7 @@ static int check_lists(sa_arena *arena, tally *sums) {
 }
 
 static int check_units(const sa_arena *arena, const tally *sums) {
-    uint64_t table = (arena->table_groups * 64 + arena->page_bytes - 1) / arena->page_bytes * arena->page_bytes;
+    uint64_t table = (arena->table_groups * sizeof(sa_group) + arena->page_bytes - 1) / arena->page_bytes * arena->page_bytes;
     uint64_t own = (sizeof(sa_arena) + arena->page_bytes - 1) / arena->page_bytes * arena->page_bytes;
     int64_t resident = (int64_t)(table + own), dirty = 0;
     for (uint32_t unit = 0; unit < arena->unit_writable; unit++) {
@@ -150,14 +172,34 @@ static int check_units(const sa_arena *arena, const tally *sums) {
     return resident == arena->resident_bytes && dirty == arena->free_dirty_bytes ? 0 : 6;
 }
 
+/* Kept cells: as many as are counted, each a used one of its size class in state FREE. */
+static int check_kept(const sa_arena *arena) {
+    for (unsigned number = 0; number < SA_SIZE_CLASS_COUNT; number++) {
+        if (arena->kept_count[number] > sa_size_classes[number].kept_max)
+            return 2;
+        for (unsigned at = 0; at < arena->kept_count[number]; at++) {
+            uint32_t index;
+            const sa_meta *meta = sa_meta_at(arena, arena->kept[number][at]);
+            sa_slab *slab = sa_slab_of_cell(arena, meta, &index);
+            if (slab->size_class != number || sa_cell_meta(slab, index) != meta || sa_meta_state(*meta) != SA_FREE ||
+                !(slab->used[index / 64] >> index % 64 & 1) || slab->is_evacuated)
+                return 2;
+        }
+    }
+    return 0;
+}
+
 static int check_locked(sa_arena *arena, tally *sums) {
     int64_t entries = 0;
     int broken;
-    for (uint64_t at = 0; at < arena->table_groups * 8; at++) {
-        if (arena->table[at] == 0)
+    if ((broken = check_kept(arena)) != 0)
+        return broken;
+    sa_cells_flush_slow(arena);
+    for (uint64_t at = 0; at < sa_entry_count(arena); at++) {
+        if (*sa_entry_at(arena, at) == 0)
             continue;
         entries++;
-        if ((broken = check_entry(arena, &arena->table[at], sums)) != 0)
+        if ((broken = check_entry(arena, sa_entry_at(arena, at), sums)) != 0)
             return broken;
     }
     if (entries != (int64_t)arena->table_count)
@@ -166,8 +208,10 @@ static int check_locked(sa_arena *arena, tally *sums) {
         return 2;
     if ((broken = check_lists(arena, sums)) != 0 || (broken = check_units(arena, sums)) != 0)
         return broken;
-    if (sums->pinned != arena->pinned_count || sums->requested != arena->requested_bytes ||
-        memcmp(sums->counts, arena->state_counts, sizeof sums->counts) != 0 ||
+    sums->counts[SA_BYTES] = 0; /* what the table and the others leave */
+    if (sums->pinned != arena->pinned_count ||
+        sums->requested != arena->away_requested_bytes + arena->state_bytes[SA_BYTES] ||
+        memcmp(sums->counts, arena->away_counts, sizeof sums->counts) != 0 ||
         memcmp(sums->bytes, arena->state_bytes, sizeof sums->bytes) != 0)
         return 7;
     return 0;

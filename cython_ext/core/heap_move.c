@@ -58,7 +58,7 @@ static void exchange(sa_arena *arena, sa_ref *old, sa_ref *fresh) {
     sa_meta_set_dirty(fresh->meta, 1);
     fresh->entry = old->entry;
     sa_state_add(arena, old, -1);
-    *old->entry = (*old->entry >> 32 << 32) | sa_location(fresh->slab->unit, fresh->index);
+    sa_table_move(arena, old->entry, fresh->meta);
     sa_storage_give(arena, old);
     sa_state_add(arena, fresh, 1);
 }
@@ -109,12 +109,18 @@ int sa_heap_resize(sa_heap *heap, uint64_t address, uint64_t size) {
     sa_describe(arena, &ref, &block);
     if (block.pins > 0)
         status = SA_PINNED;
-    else if (!is_in_place(block.state))
+    else if (!is_in_place(block.state) && block.state != SA_GROWN)
         status = SA_AWAY;
-    else if (sa_storage_take(arena, SA_BYTES, size, size, &fresh) != 0)
+    else if (block.state != SA_GROWN && sa_storage_take(arena, SA_BYTES, size, size, &fresh) != 0)
         status = SA_NO_MEMORY;
     if (status != SA_OK)
         goto done;
+    if (block.state == SA_GROWN) {
+        sa_state_add(arena, &ref, -1);
+        ((sa_stub *)ref.cell)->size = size;
+        sa_state_add(arena, &ref, 1);
+        goto done;
+    }
     memcpy(payload_of(arena, &fresh), block.bytes, size < block.size ? size : block.size);
     exchange(arena, &ref, &fresh);
 done:
@@ -142,17 +148,18 @@ int sa_heap_victims(sa_heap *heap, unsigned class, unsigned mask, unsigned windo
     int count = 0;
     count_max = count_max < COUNT_MAX ? count_max : COUNT_MAX;
     sa_arena_lock(arena);
-    uint64_t entries = arena->table_groups * 8;
+    uint64_t entries = sa_entry_count(arena);
     for (uint64_t looked = 0; looked < entries && window > 0; looked++) {
         sa_ref ref;
         arena->hand = arena->hand + 1 < entries ? arena->hand + 1 : 0;
-        if (arena->table[arena->hand] == 0)
+        uint32_t *entry = sa_entry_at(arena, arena->hand);
+        if (*entry == 0)
             continue;
-        sa_ref_of_entry(arena, &arena->table[arena->hand], &ref);
+        sa_ref_of_entry(arena, entry, &ref);
         unsigned state = sa_meta_state(*ref.meta);
         if (!(mask >> state & 1) || sa_meta_pins(*ref.meta) > 0)
             continue;
-        if ((state == SA_BYTES || state == SA_FRAME) && ref.slab->cell_bytes <= STAYING_BYTES)
+        if ((state == SA_BYTES || state == SA_FRAME) && ref.cell_bytes <= STAYING_BYTES)
             continue;
         unsigned heat = sa_meta_heat(*ref.meta);
         window--;

@@ -5,10 +5,13 @@
  *   open[size class] -> slab <-> slab <-> ...      each has a free cell; full slabs are in no list
  *   evacuated        -> slab <-> ...               a compaction empties these; nothing moves in
  *
- * The lowest free cell is taken, so the live cells of a slab are in its first pages as far as possible.
+ * The lowest free cell is taken, so the live cells of a slab are in its first pages as far as possible. The few cells
+ * that were freed last are kept apart (heap_arena.h), for blocks that come and go: no slab is looked at for them.
  * Cost: taking a cell looks at `used` from first_word on, usually one word; at most 64.
  */
 #include "heap_arena.h"
+
+enum { FLUSH_FROM_COUNT = 32 };
 
 sa_size_class sa_size_classes[SA_SIZE_CLASS_COUNT];
 
@@ -19,7 +22,8 @@ static uint32_t cell_bytes_of(unsigned number) {
     return (1u << top) + ((number - 8) % 8 + 1) * (1u << (top - 3));
 }
 
-void sa_size_classes_init(void) {
+/* Each module that has a copy of this has a table of its own, filled when it is loaded. */
+__attribute__((constructor)) static void make_size_classes(void) {
     for (unsigned number = 0; number < SA_SIZE_CLASS_COUNT; number++) {
         sa_size_class *made = &sa_size_classes[number];
         uint32_t bytes = cell_bytes_of(number);
@@ -29,7 +33,8 @@ void sa_size_classes_init(void) {
         uint64_t count = room * 8 / ((bytes + sizeof(sa_meta)) * 8 + 1);
         count = count > SA_CELL_COUNT_MAX ? SA_CELL_COUNT_MAX : count;
         uint64_t cells = sizeof(sa_slab) + (count + 63) / 64 * 8;
-        *made = (sa_size_class){bytes, (uint16_t)cells, (uint16_t)count, (uint8_t)units};
+        uint64_t kept = SA_KEPT_BYTES / bytes < SA_KEPT_COUNT ? SA_KEPT_BYTES / bytes : SA_KEPT_COUNT;
+        *made = (sa_size_class){bytes, (uint16_t)cells, (uint16_t)count, (uint8_t)units, (uint8_t)kept};
     }
 }
 
@@ -91,17 +96,18 @@ static sa_slab *slab_new_slow(sa_arena *arena, unsigned number) {
     slab->cell_count = size_class->cell_count;
     slab->size_class = (uint8_t)number;
     slab->unit_count = size_class->unit_count;
+    for (uint32_t at = 0; at < slab->unit_count; at++)
+        arena->unit_slab[unit + at] = (uint16_t)(number | at << 7);
     if (size_class->cell_count % 64 != 0)
         slab->used[words - 1] = ~(uint64_t)0 << size_class->cell_count % 64;
     sa_slab_open(arena, slab);
     return slab;
 }
 
-int sa_cell_take(sa_arena *arena, uint64_t length, sa_slab **found, uint32_t *index) {
-    unsigned number = sa_size_class_of(length);
+sa_meta *sa_cell_take(sa_arena *arena, unsigned number) {
     sa_slab *slab = arena->open[number];
     if (slab == NULL && (slab = slab_new_slow(arena, number)) == NULL)
-        return -1;
+        return NULL;
     unsigned word = slab->first_word;
     while (slab->used[word] == ~(uint64_t)0)
         word++;
@@ -112,17 +118,28 @@ int sa_cell_take(sa_arena *arena, uint64_t length, sa_slab **found, uint32_t *in
         unlink_slab(&arena->open[number], slab);
         slab->is_open = 0;
     }
-    *found = slab;
-    *index = word * 64 + bit;
-    uint64_t start = sa_slab_shift(slab->unit) + sa_cell_offset(slab, *index);
+    if (arena->flush_below < arena->table_count / 2 && arena->table_count >= FLUSH_FROM_COUNT)
+        arena->flush_below = arena->table_count / 2;
+    uint32_t index = word * 64 + bit;
+    uint64_t start = sa_slab_shift(slab->unit) + sa_cell_offset(slab, index);
     sa_units_touch(arena, slab->unit, start, start + sizeof(sa_meta) + slab->cell_bytes);
-    return 0;
+    return sa_cell_meta(slab, index);
 }
 
-void sa_cell_give(sa_arena *arena, sa_slab *slab, uint32_t index) {
+sa_slab *sa_slab_of_cell(const sa_arena *arena, const sa_meta *meta, uint32_t *index) {
+    uint32_t unit = (uint32_t)((uint64_t)((const char *)meta - arena->range) / SA_UNIT_BYTES);
+    sa_slab *slab = sa_slab_of_unit(arena, unit - (arena->unit_slab[unit] >> 7));
+    uint64_t offset = (uint64_t)((const char *)meta - (const char *)slab) - slab->cells_offset;
+    *index = (uint32_t)(offset / (slab->cell_bytes + sizeof(sa_meta)));
+    return slab;
+}
+
+void sa_cell_give(sa_arena *arena, sa_meta *meta) {
+    uint32_t index;
+    sa_slab *slab = sa_slab_of_cell(arena, meta, &index);
     unsigned word = index / 64;
     slab->used[word] &= ~((uint64_t)1 << index % 64);
-    *sa_cell_meta(slab, index) = 0;
+    *meta = 0;
     if (word < slab->first_word)
         slab->first_word = (uint16_t)word;
     slab->live_count--;
@@ -136,4 +153,12 @@ void sa_cell_give(sa_arena *arena, sa_slab *slab, uint32_t index) {
     /* The last open slab of a size class stays, for the next block. */
     else if (slab->live_count == 0 && (slab->next != NULL || slab->previous != NULL))
         sa_slab_release(arena, slab);
+}
+
+void sa_cells_flush_slow(sa_arena *arena) {
+    sa_meta *meta;
+    for (unsigned number = 0; number < SA_SIZE_CLASS_COUNT; number++)
+        while ((meta = sa_cell_reuse(arena, number)) != NULL)
+            sa_cell_give(arena, meta);
+    arena->flush_below = (arena->table_count + 1) / 2;
 }

@@ -3,6 +3,7 @@
  * Words, layout, invariants 5 and 6, threads: heap.h. A *dirty* unit is free and has pages that may be resident.
  *
  *   unit_used    one bit a unit                   unit_hint: every unit below is used
+ *   unit_slab    | u0 | u1 | ... |  two bytes     of units of slabs: size class, and which unit of the slab
  *   unit_pages   | u0 | u1 | ... |  one byte      pages [0, n) of a unit may be resident, the others are not
  *
  * Cost: a single unit is found from the hint in O(1) as long as the arena has no hole; runs are searched linearly.
@@ -48,7 +49,7 @@ int sa_units_reserve_slow(sa_arena *arena) {
         char *range = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (range == MAP_FAILED)
             continue;
-        size_t books = units / 8 + units;
+        size_t books = sa_books_bytes(units);
         void *book = mmap(NULL, books, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (book == MAP_FAILED) {
             munmap(range, bytes);
@@ -61,7 +62,8 @@ int sa_units_reserve_slow(sa_arena *arena) {
         arena->range = range + head;
         arena->unit_limit = (uint32_t)units;
         arena->unit_used = book;
-        arena->unit_pages = (uint8_t *)book + units / 8;
+        arena->unit_slab = (uint16_t *)((char *)book + units / 8);
+        arena->unit_pages = (uint8_t *)(arena->unit_slab + units);
         /* Huge pages would keep two megabytes for one small block. */
         madvise(arena->range, units * SA_UNIT_BYTES, MADV_NOHUGEPAGE);
         return 0;

@@ -15,6 +15,7 @@ typedef struct sa_mixer_loops {
     void (*gather_floats)(const sa_mixer_key *, const uint64_t *, float *, size_t);
     void (*stream_gather_bits)(const sa_mixer_key *, const uint64_t *, uint64_t *, size_t);
     void (*stream_gather_doubles)(const sa_mixer_key *, const uint64_t *, double *, size_t);
+    void (*unmix)(const sa_mixer_key *, const uint64_t *, uint64_t *, size_t);
 } sa_mixer_loops;
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -127,5 +128,5 @@ void sa_mixer_gather_floats(const sa_mixer_key *key, const uint64_t *addresses, 
 }
 
 void sa_mixer_unmix(const sa_mixer_key *key, const uint64_t *bits, uint64_t *out, size_t count) {
-    for (size_t i = 0; i < count; i++) out[i] = sa_unmix(key, bits[i]);
+    loops()->unmix(key, bits, out, count);
 }

@@ -53,17 +53,23 @@ static inline uint64_t sa_mix(const sa_mixer_key *key, uint64_t address) {
     return z ^ key->k2;
 }
 
+/* The same rounds undone. */
+#define SA_UNMIX_ROUNDS(z, key)   \
+    do {                          \
+        z ^= z >> 29 ^ z >> 58;   \
+        z *= SA_MIX_INVERSE;      \
+        z ^= z >> 32;             \
+        z *= SA_MIX_INVERSE;      \
+        z ^= z >> 29 ^ z >> 58;   \
+        z -= (key)->k1;           \
+        z *= SA_MIX_INVERSE;      \
+        z ^= z >> 32;             \
+    } while (0)
+
 /* The address whose bits these are. */
 static inline uint64_t sa_unmix(const sa_mixer_key *key, uint64_t bits) {
     uint64_t z = bits ^ key->k2;
-    z ^= z >> 29 ^ z >> 58;
-    z *= SA_MIX_INVERSE;
-    z ^= z >> 32;
-    z *= SA_MIX_INVERSE;
-    z ^= z >> 29 ^ z >> 58;
-    z -= key->k1;
-    z *= SA_MIX_INVERSE;
-    z ^= z >> 32;
+    SA_UNMIX_ROUNDS(z, key);
     return z ^ key->k0;
 }
 

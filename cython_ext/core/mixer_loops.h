@@ -31,6 +31,19 @@ SA_TARGET static inline void SA_LEVEL(mix)(const sa_mixer_key *key, const SA_LEV
     *bits = z ^ key->k2;
 }
 
+SA_TARGET static void SA_LEVEL(unmix)(const sa_mixer_key *key, const uint64_t *bits, uint64_t *out, size_t count) {
+    SA_LEVEL(words) z;
+    size_t i = 0;
+    for (; i + SA_LANES <= count; i += SA_LANES) {
+        memcpy(&z, bits + i, sizeof z);
+        z ^= key->k2;
+        SA_UNMIX_ROUNDS(z, key);
+        z ^= key->k0;
+        memcpy(out + i, &z, sizeof z);
+    }
+    for (; i < count; i++) out[i] = sa_unmix(key, bits[i]);
+}
+
 SA_TARGET static inline void SA_LEVEL(progression)(uint64_t start, uint64_t step, SA_LEVEL(words) *addresses) {
     uint64_t lanes[SA_LANES];
     for (unsigned lane = 0; lane < SA_LANES; lane++) lanes[lane] = start + lane * step;
@@ -194,7 +207,7 @@ SA_TARGET static void SA_LEVEL(gather_floats)(const sa_mixer_key *key, const uin
 static const sa_mixer_loops SA_LEVEL(loops) = {
     SA_LEVEL(fill_bits),      SA_LEVEL(fill_doubles), SA_LEVEL(fill_floats),    SA_LEVEL(stream_bits),
     SA_LEVEL(stream_doubles), SA_LEVEL(gather_bits),  SA_LEVEL(gather_doubles), SA_LEVEL(gather_floats),
-    SA_LEVEL(stream_gather_bits), SA_LEVEL(stream_gather_doubles),
+    SA_LEVEL(stream_gather_bits), SA_LEVEL(stream_gather_doubles), SA_LEVEL(unmix),
 };
 
 #undef SA_LEVEL

@@ -59,6 +59,18 @@ void sa_overlay_patch_fill(sa_overlay *overlay, uint64_t start, uint64_t step, v
     }
 }
 
+int sa_overlay_try_patch_fill(sa_overlay *overlay, uint64_t start, void *out, size_t count, size_t value_bytes) {
+    for (size_t done = 0, piece; done < count; done += piece) {
+        piece = count - done < SA_PAGE_ADDRESSES ? count - done : SA_PAGE_ADDRESSES;
+        if (pthread_rwlock_tryrdlock(&overlay->lock) != 0) return -1;
+        int has_edits = overlay->table.count != 0;
+        if (has_edits) patch_fill_page(overlay, start + done, 1, (char *)out + done * value_bytes, piece, value_bytes);
+        pthread_rwlock_unlock(&overlay->lock);
+        if (!has_edits) return 0;
+    }
+    return 0;
+}
+
 static void patch_gather_page(const sa_overlay *overlay, const uint64_t *addresses, char *out, size_t count,
                               size_t value_bytes) {
     uint64_t raw;

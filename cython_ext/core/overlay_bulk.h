@@ -21,6 +21,9 @@
 /* Element i of out belongs to address start + i * step. */
 void sa_overlay_patch_fill(sa_overlay *overlay, uint64_t start, uint64_t step, void *out, size_t count, size_t value_bytes);
 
+/* The same with step 1, but never waits: -1 if somebody writes now, and then out is patched in part. Else 0. */
+int sa_overlay_try_patch_fill(sa_overlay *overlay, uint64_t start, void *out, size_t count, size_t value_bytes);
+
 /* Element i of out belongs to addresses[i]. */
 void sa_overlay_patch_gather(sa_overlay *overlay, const uint64_t *addresses, void *out, size_t count, size_t value_bytes);
 

@@ -40,6 +40,19 @@ uint64_t sa_permutation_index(const sa_permutation *permutation, uint64_t value)
     return value;
 }
 
+int sa_permutation_fill_bounded(const sa_permutation *permutation, uint64_t start, uint64_t *out, size_t count) {
+    uint64_t steps = SA_PERMUTATION_STEPS_MAX * (uint64_t)count + 64 * SA_PERMUTATION_STEPS_MAX;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t position = start + i;
+        do {
+            if (steps-- == 0) return -1;
+            position = step(permutation, position, 0);
+        } while (position > permutation->last);
+        out[i] = position;
+    }
+    return 0;
+}
+
 void sa_permutation_fill(const sa_permutation *permutation, uint64_t start, uint64_t step_, uint64_t *out, size_t count) {
     for (size_t i = 0; i < count; i++) out[i] = sa_permutation_at(permutation, start + i * step_);
 }

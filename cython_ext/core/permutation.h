@@ -18,7 +18,7 @@
 
 #include "mixer.h"
 
-enum { SA_PERMUTATION_ROUNDS = 8 };
+enum { SA_PERMUTATION_ROUNDS = 8, SA_PERMUTATION_STEPS_MAX = 8 };
 
 typedef struct sa_permutation {
     sa_mixer_key key;
@@ -33,6 +33,10 @@ void sa_permutation_init(sa_permutation *permutation, const sa_mixer_key *key, u
 /* Where position goes, and where value comes from; both at most last. */
 uint64_t sa_permutation_at(const sa_permutation *permutation, uint64_t position);
 uint64_t sa_permutation_index(const sa_permutation *permutation, uint64_t value);
+
+/* out[i] = the permutation at start + i, unless that takes more than SA_PERMUTATION_STEPS_MAX steps an element and some
+ * more, as only a key does that was made to: then -1, else 0. */
+int sa_permutation_fill_bounded(const sa_permutation *permutation, uint64_t start, uint64_t *out, size_t count);
 
 /* out[i] = the permutation at start + i * step. */
 void sa_permutation_fill(const sa_permutation *permutation, uint64_t start, uint64_t step, uint64_t *out, size_t count);

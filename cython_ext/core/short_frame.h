@@ -23,6 +23,7 @@ enum {
     SA_FRAME_RAW = 0,
     SA_FRAME_ZSTD = 2,
     SA_FRAME_ZSTD_DICTIONARY = 3,
+    SA_FRAME_FORMULA = 4, /* written here, read the general way */
     SA_FRAME_COUNT_AT = 5,
     SA_SHORT_HEAD_BYTES_MAX = 14, /* with lengths below 2^21 */
     SA_SHORT_RAW_MAX = 1 << 20    /* longer ones gain nothing here */

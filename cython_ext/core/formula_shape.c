@@ -1,0 +1,216 @@
+/* formula_shape.c - the search for constants, tiles and repeats: blocks that contain themselves. Words: formula_search.h.
+ *
+ * A *needle* is 16 bytes of the body behind a change, since those of a level run are everywhere; the next place where they
+ * stand again is a *period* to try.
+ */
+#include "formula_search.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MODE_PROBES = 16,
+    RUN_BYTES_MAX = 1 << 16,      /* of the items that are repeated, and of level runs that are looked through */
+    NEEDLE_BYTES = 16,
+    ODD_PERIOD_MAX = 1 << 10,     /* periods of any number of bytes; longer ones are of whole ... */
+    LANE_BYTES = 4,               /* ... words of this size, of which ... */
+    LANES = 4,                    /* ... so many are compared at once */
+    STRIDE = 8 * LANES * LANE_BYTES,
+    PERIOD_MAX = 1 << 16,
+    NOISE_PERIOD_MAX = 1 << 14,   /* what compresses badly takes other codecs so little time that ... */
+    WORDS_PERIOD_MAX = 1 << 12,   /* ... microseconds count */
+    PERIODS_TRIED_MAX = 8,
+    CHUNKS = 4,
+    CHUNK_ITEMS = 512,
+    CHUNKS_WRONG_MAX = CHUNKS * CHUNK_ITEMS * 3 / SA_PATCH_SHARE /* an exception differs from both its neighbours */
+};
+
+typedef uint32_t lanes __attribute__((vector_size(LANES * LANE_BYTES)));
+
+/* Text of a head of at most 12 bytes and an inner expression. Frees the inner one. */
+static int consider_shape(sa_search *search, const sa_writer *head, const uint8_t *start, sa_text inner, unsigned width) {
+    size_t head_bytes = (size_t)(head->at - start);
+    uint8_t *text = malloc(head_bytes + inner.length);
+    int is_done = 1;
+    if (text == NULL) {
+        search->no_memory = 1;
+    } else {
+        memcpy(text, start, head_bytes);
+        memcpy(text + head_bytes, inner.bytes, inner.length);
+        is_done = sa_search_consider(search, text, head_bytes + inner.length, width);
+    }
+    free(text);
+    free(inner.bytes);
+    return is_done;
+}
+
+/* Do a few pieces of the body differ by `most` items at most from what stands a period before them? */
+static int pieces_agree(const sa_search *search, size_t period, unsigned width, size_t most) {
+    size_t items = (search->bytes - period) / width, wrong = 0;
+    for (size_t chunk = 0; chunk < CHUNKS; chunk++) {
+        size_t first = items * chunk / CHUNKS, last = first + CHUNK_ITEMS < items ? first + CHUNK_ITEMS : items;
+        const uint8_t *here = search->body + period + first * width, *before = here - period;
+        if (memcmp(here, before, (last - first) * width) == 0) continue;
+        for (size_t item = 0; item < last - first; item++) {
+            wrong += memcmp(here + item * width, before + item * width, width) != 0;
+        }
+        if (wrong > most) return 0;
+    }
+    return 1;
+}
+
+int sa_search_constant(sa_search *search) {
+    unsigned width = sa_widest(search->bytes), votes = 0, wrong = 0;
+    size_t items = search->bytes / width;
+    const uint8_t *mode = search->body;
+    for (unsigned probe = 0; probe < MODE_PROBES; probe++) {
+        const uint8_t *item = search->body + sa_probe(probe, items) * width;
+        if (votes == 0) mode = item;
+        if (memcmp(mode, item, width) == 0) votes++;
+        else votes--;
+    }
+    for (unsigned probe = 0; probe < SA_PROBES; probe++) {
+        wrong += memcmp(mode, search->body + sa_probe(probe, items) * width, width) != 0;
+        if (wrong > SA_PROBES_WRONG_MAX) return 0;
+    }
+    search->is_level = 1;
+    if (!pieces_agree(search, width, width, CHUNKS_WRONG_MAX)) return 0;
+    uint8_t text[2 + 1 + 8] = {SA_TILE, (uint8_t)width, SA_LITERAL};
+    memcpy(text + 3, mode, width);
+    return sa_search_consider(search, text, 3 + width, width);
+}
+
+/* The first byte from `from` + 8 on that is not the one 8 bytes before it; `limit` when there is none before that. */
+static size_t level_end(const sa_search *search, size_t from, size_t limit) {
+    if (limit > search->bytes) limit = search->bytes;
+    size_t at = from + 8;
+    while (at + 8 <= limit && sa_word_at(search->body + at) == sa_word_at(search->body + at - 8)) at += 8;
+    while (at < limit && search->body[at] == search->body[at - 8]) at++;
+    return at < limit ? at : limit;
+}
+
+static int consider_repeat(sa_search *search, size_t times, unsigned width) {
+    uint8_t text[16];
+    size_t items = search->bytes / width, inner_items = (items + times - 1) / times;
+    unsigned wrong = 0;
+    for (unsigned probe = 0; probe < SA_PROBES; probe++) {
+        size_t index = sa_probe(probe, items);
+        wrong += memcmp(search->body + index * width, search->body + (index - index % times) * width, width) != 0;
+        if (wrong > SA_PROBES_WRONG_MAX) return 0;
+    }
+    uint8_t *part = malloc(inner_items * width);
+    if (part == NULL) return search->no_memory = 1;
+    for (size_t item = 0; item < inner_items; item++) {
+        memcpy(part + item * width, search->body + item * times * width, width);
+    }
+    sa_text inner = sa_search_part(search, part, inner_items * width);
+    free(part);
+    if (inner.bytes == NULL) return search->no_memory;
+    sa_writer out = {text, text + sizeof text, 0};
+    sa_put_byte(&out, SA_REPEAT);
+    sa_put_byte(&out, width);
+    sa_put_varint(&out, times);
+    return consider_shape(search, &out, text, inner, width);
+}
+
+int sa_search_repeat(sa_search *search) {
+    if (search->depth >= SA_NESTED_MAX || search->is_level) return 0;
+    size_t end = level_end(search, 0, RUN_BYTES_MAX);
+    for (unsigned width = 1; width <= 8; width *= 2) {
+        size_t items = search->bytes / width, times = 1;
+        if (search->bytes % width != 0) break;
+        while (times * width < 8 && memcmp(search->body, search->body + times * width, width) == 0) times++;
+        if (times * width >= 8) times = end / width;
+        if (times < 2 || times > items / 2 || end == RUN_BYTES_MAX) continue;
+        if (consider_repeat(search, times, width)) return 1;
+    }
+    return 0;
+}
+
+/* ---- tiles ---- */
+
+static int is_period(const sa_search *search, size_t needle, size_t period) {
+    const uint8_t *at = search->body + needle;
+    if (memcmp(at, at + period, NEEDLE_BYTES) != 0) return 0;
+    unsigned wrong = 0;
+    for (unsigned probe = 0; probe < SA_PROBES; probe++) {
+        size_t place = period + sa_probe(probe, search->bytes - period - 7);
+        wrong += sa_word_at(search->body + place) != sa_word_at(search->body + place - period);
+        if (wrong > SA_PROBES_WRONG_MAX) return 0;
+    }
+    return 1;
+}
+
+/* The next period above `after` to try, at most `most`; 0 for none. */
+static size_t next_period(const sa_search *search, size_t needle, size_t after, size_t most) {
+    const uint8_t *at = search->body + needle;
+    uint64_t first = sa_word_at(at);
+    size_t period = after + 1;
+    for (; period <= most && period < ODD_PERIOD_MAX; period++) {
+        if (sa_word_at(at + period) == first) return period;
+    }
+    period = (period + LANE_BYTES - 1) / LANE_BYTES * LANE_BYTES;
+    uint32_t low = (uint32_t)first;
+    memcpy(&low, at, LANE_BYTES);
+    const lanes wanted = {low, low, low, low};
+    for (; period + STRIDE <= most; period += STRIDE) {
+        lanes some = {0, 0, 0, 0};
+        for (size_t i = 0; i < STRIDE / sizeof(lanes); i++) {
+            lanes here;
+            memcpy(&here, at + period + i * sizeof here, sizeof here);
+            some |= (lanes)(here == wanted);
+        }
+        if ((some[0] | some[1] | some[2] | some[3]) == 0) continue;
+        for (size_t one = period; one < period + STRIDE; one += LANE_BYTES) {
+            if (sa_word_at(at + one) == first) return one;
+        }
+    }
+    for (; period <= most; period += LANE_BYTES) {
+        if (sa_word_at(at + period) == first) return period;
+    }
+    return 0;
+}
+
+/* One period of the body: the first, or should that have an exception, one that another is equal to. */
+static const uint8_t *usual_period(const sa_search *search, size_t period) {
+    size_t last = search->bytes / period - 1;
+    const uint8_t *first = search->body, *middle = first + (last + 1) / 2 * period, *end = first + last * period;
+    return memcmp(first, end, period) != 0 && memcmp(middle, end, period) == 0 ? end : first;
+}
+
+static int consider_tile(sa_search *search, size_t period) {
+    uint8_t text[16];
+    unsigned width = sa_widest(search->bytes | period);
+    /* A level body agrees with itself at any distance, but for its exceptions. */
+    if (!pieces_agree(search, period, width, search->is_level ? 0 : CHUNKS_WRONG_MAX)) return 0;
+    sa_text inner = sa_search_part(search, usual_period(search, period), period);
+    if (inner.bytes == NULL) return search->no_memory;
+    sa_writer out = {text, text + sizeof text, 0};
+    sa_put_byte(&out, SA_TILE);
+    sa_put_varint(&out, period);
+    return consider_shape(search, &out, text, inner, width);
+}
+
+static int search_tile_at(sa_search *search, size_t from) {
+    size_t limit = from + RUN_BYTES_MAX < search->bytes ? from + RUN_BYTES_MAX : search->bytes;
+    size_t needle = level_end(search, from, limit) - 8, period = 0;
+    if (needle + 8 == limit || needle + 2 * NEEDLE_BYTES > search->bytes) return 0;
+    size_t most = search->bytes - needle - NEEDLE_BYTES;
+    if (most > search->bytes / 2) most = search->bytes / 2;
+    if (most > PERIOD_MAX) most = PERIOD_MAX;
+    if (search->look != SA_LOOKS_PLAIN && most > NOISE_PERIOD_MAX) most = NOISE_PERIOD_MAX;
+    if (search->look == SA_LOOKS_WORDS && most > WORDS_PERIOD_MAX) most = WORDS_PERIOD_MAX;
+    for (unsigned tried = 0; tried < PERIODS_TRIED_MAX; tried++) {
+        period = next_period(search, needle, period, most);
+        if (period == 0) return 0;
+        if (is_period(search, needle, period)) return consider_tile(search, period);
+    }
+    return 0;
+}
+
+int sa_search_tile(sa_search *search) {
+    if (search->depth >= SA_NESTED_MAX) return 0;
+    if (search_tile_at(search, 0)) return 1;
+    /* The first needle may have had an exception in it. */
+    return search->look == SA_LOOKS_PLAIN && search_tile_at(search, search->bytes / 2);
+}
