@@ -35,7 +35,7 @@ def set_resolver(function):
     resolve = function
 
 STATE_NAMES = {SA_HOT: "hot", SA_BACKED: "backed", SA_DEPARTING: "departing", SA_WARM: "warm", SA_COLD: "cold",
-               SA_DETACHED: "detached"}
+               SA_DETACHED: "detached", SA_REGROWN: "regrown"}
 LEGAL_MOVES = frozenset(
     (STATE_NAMES[source], STATE_NAMES[target])
     for source in range(SA_STATE_COUNT) for target in range(SA_STATE_COUNT)

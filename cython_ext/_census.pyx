@@ -13,7 +13,7 @@ from cpython.ref cimport PyObject
 from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
-from spectral_alloc._cell cimport Cell
+from spectral_alloc._cell cimport Cell, is_cell
 from spectral_alloc._ledger cimport Ledger
 from spectral_alloc._thermal cimport DictCore
 
@@ -32,6 +32,7 @@ def numbers(DictCore core not None):
         reasons[reason] = reasons.get(reason, 0) + 1
     hot = (SA_QUEUE_WINDOW, SA_QUEUE_SMALL, SA_QUEUE_MAIN, SA_QUEUE_FRESH, SA_QUEUE_HELD, SA_QUEUE_PINNED, SA_QUEUE_KEPT)
     warm = (SA_QUEUE_WARM, SA_QUEUE_SHIPPING)
+    stored_recipes = recipes_stored(core)
     warm_entries = sum([policy.queues[queue].count for queue in warm])
     return {
         "used_bytes": ledger.used,
@@ -39,9 +40,10 @@ def numbers(DictCore core not None):
         "buffer_bytes": ledger.buffer_bytes,
         "slack_bytes": ledger.slack_bytes,
         "entries": ledger.entry_count,
-        "hot_entries": ledger.entry_count - warm_entries - ledger.cold_count,
+        "hot_entries": ledger.entry_count - warm_entries - ledger.cold_count - ledger.regrown_count,
         "warm_entries": warm_entries,
-        "cold_entries": ledger.cold_count,
+        "cold_entries": ledger.cold_count - stored_recipes,
+        "regrown_entries": ledger.regrown_count + stored_recipes,
         "hot_bytes": sum([policy.queues[queue].bytes for queue in hot]),
         "warm_bytes": sum([policy.queues[queue].bytes for queue in warm]),
         "held_entries": policy.queues[SA_QUEUE_FRESH].count + policy.queues[SA_QUEUE_HELD].count,
@@ -52,12 +54,24 @@ def numbers(DictCore core not None):
         "hits_hot": ledger.hot_hits,
         "hits_warm": ledger.hits_warm,
         "hits_cold": ledger.hits_cold,
+        "hits_regrown": ledger.hits_regrown,
         "promotions": ledger.promotions,
         "demotions": ledger.demotions,
         "spills": ledger.spills,
         "migrations": ledger.migrations,
         "examined": ledger.examined,
     }
+
+
+cdef long long recipes_stored(DictCore core) noexcept:
+    """Entries of a durable dict of which the log has a recipe."""
+    cdef PyObject *key
+    cdef PyObject *found
+    cdef Py_ssize_t position = 0
+    cdef long long count = 0
+    while core._journal is not None and PyDict_Next(core, &position, &key, &found):
+        count += is_cell(found) and sa_cell_has_recipe(&(<Cell>found).core)
+    return count
 
 
 def band_counts(DictCore core not None):
@@ -98,8 +112,8 @@ def heat_of(DictCore core not None, Cell cell not None):
 
 
 def state_of(Cell cell not None):
-    """The name of a cell's state."""
-    return STATE_NAMES[cell.core.state]
+    """The name of a cell's state; a COLD one whose record is a recipe counts as REGROWN."""
+    return STATE_NAMES[SA_REGROWN] if sa_cell_has_recipe(&cell.core) else STATE_NAMES[cell.core.state]
 
 
 cdef str misplaced(Cell cell):
@@ -112,7 +126,7 @@ cdef str misplaced(Cell cell):
     elif state == SA_WARM:
         fine = queue in (SA_QUEUE_WARM, SA_QUEUE_SHIPPING)
     else:
-        fine = queue == SA_QUEUE_NONE and state in (SA_DEPARTING, SA_COLD)
+        fine = queue == SA_QUEUE_NONE and state in (SA_DEPARTING, SA_COLD, SA_REGROWN)
     return None if fine else f"a {STATE_NAMES[state]} cell is in queue {queue}"
 
 
@@ -122,7 +136,7 @@ def check(DictCore core not None):
     cdef PyObject *key
     cdef PyObject *found
     cdef Py_ssize_t position = 0
-    cdef long long charges = 0, entries = 0, entry_bytes = 0, cold = 0, departing = 0
+    cdef long long charges = 0, entries = 0, entry_bytes = 0, cold = 0, departing = 0, regrown = 0
     cdef Cell cell
     cdef const char *wrong = sa_policy_check(&ledger.policy)
     assert wrong is NULL, wrong.decode()
@@ -132,7 +146,12 @@ def check(DictCore core not None):
         cell = <Cell>found
         problem = misplaced(cell)
         assert problem is None, f"{problem} (key {<object>key!r})"
-        assert cell.core.payload is not NULL or cell.core.state == SA_COLD, f"no payload (key {<object>key!r})"
+        if cell.core.state == SA_REGROWN:
+            regrown += 1
+            assert core._regrowth is not None and core._regrowth.covers(cell), f"no recipe (key {<object>key!r})"
+            assert cell.core.charge == 0, f"a regrown value is charged (key {<object>key!r})"
+        elif cell.core.state != SA_COLD:
+            assert cell.core.payload is not NULL, f"no payload (key {<object>key!r})"
         charges += sa_charge_bytes(cell.core.charge)
         entries += 1
         entry_bytes += closure_api.size_key(key) + <long long>CELL_BYTES
@@ -140,6 +159,7 @@ def check(DictCore core not None):
         departing += cell.core.state == SA_DEPARTING
     assert entries == ledger.entry_count, f"{entries} cells, {ledger.entry_count} counted"
     assert cold == ledger.cold_count, f"{cold} cold cells, {ledger.cold_count} counted"
+    assert regrown == ledger.regrown_count, f"{regrown} regrown cells, {ledger.regrown_count} counted"
     assert departing == ledger.departing_count, f"{departing} departing cells, {ledger.departing_count} counted"
     assert entry_bytes + core.table_bytes == ledger.entry_bytes, "the entries' bytes are not the sum of keys and cells"
     assert charges + ledger.entry_bytes + ledger.buffer_bytes + ledger.slack_bytes == ledger.used, "used is not the sum of its parts"

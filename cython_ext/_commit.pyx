@@ -29,7 +29,7 @@ from spectral_alloc._cell cimport Cell
 from spectral_alloc._express cimport Express
 from spectral_alloc._graph_stream cimport stream_of
 from spectral_alloc._journal cimport FOUND_GONE, FOUND_LIVE, FOUND_WARM, JournalCore, JournalEntry, sum_in
-from spectral_alloc._log cimport FLAG_FLAT, KIND_DICTIONARY, KIND_PUT, KIND_TOMBSTONE, OFFSET_BITS, TAG_BYTES, TAG_STR
+from spectral_alloc._log cimport FLAG_FLAT, KIND_DICTIONARY, KIND_PUT, KIND_REGROWN, KIND_TOMBSTONE, OFFSET_BITS, TAG_BYTES, TAG_STR
 from spectral_alloc._record_writer cimport RecordWriter
 from spectral_alloc._shadows cimport digest_stream
 
@@ -69,6 +69,7 @@ cdef struct Outcome:
     uint8_t deed
     uint8_t flat
     uint8_t has_sum
+    uint8_t is_recipe            # the record says how to get the value
 
 
 cdef struct Ready:
@@ -121,6 +122,7 @@ cdef class Commit:
     cdef JournalCore journal
     cdef Express express
     cdef object general
+    cdef bint has_recipes        # there may be recipes for values
     cdef readonly list entries, things
     cdef Py_ssize_t at           # the first entry that was not looked at
     cdef Outcome *outcome        # of each entry
@@ -135,6 +137,7 @@ cdef class Commit:
 
     def __init__(self, JournalCore journal not None, Express express not None, general, bint with_edited):
         self.journal, self.express, self.general = journal, express, general
+        self.has_recipes = general.has_recipes
         self.frames, self.keys, self.failures, self.dictionaries = [], [], [], []
         self.entries, self.things = journal.gather(with_edited)
         self.name_entries()
@@ -259,7 +262,7 @@ cdef class Commit:
         # After compressing: a dictionary that another thread has trained meanwhile may be in use already.
         self.dictionaries = self.general.new_dictionaries()
         for index in range(len(self.frames)):
-            if self.ready[index].kind == KIND_PUT:
+            if self.ready[index].kind != KIND_TOMBSTONE:
                 self.outcome[self.ready[index].number].frame_bytes = PyBytes_GET_SIZE(self.frames[index])
         return 0
 
@@ -285,8 +288,14 @@ cdef class Commit:
             if stream is not None:
                 out.sum, out.has_sum = digest_stream(stream), True
                 out.deed = SAME
-                if not (entry.frame_bytes and entry.is_sum(out.sum)):
+                recipe = self.general.recipe_of(entry, thing) if self.has_recipes else None
+                out.is_recipe = recipe is not None
+                if not (entry.frame_bytes and entry.is_sum(out.sum) and entry.is_recipe == out.is_recipe):
                     out.deed = WRITE
+                    if recipe is not None:
+                        flags = recipe[1] | (FLAG_FLAT if out.flat else 0)
+                        self.push(number, KIND_REGROWN, flags, entry, recipe[0])
+                        return (recipe[0],)
                     self.push(number, KIND_PUT, FLAG_FLAT if out.flat else 0, entry, None)
                     return stream
                 return None
@@ -319,9 +328,9 @@ cdef class Commit:
             if grown is NULL:
                 raise MemoryError()
             self.ready, self.ready_room = <Ready *>grown, 2 * index + STREAMS_AT_ONCE
-        if entry.frame_bytes and not entry.birth and kind == KIND_PUT:
+        if entry.frame_bytes and not entry.birth and kind != KIND_TOMBSTONE:
             entry.birth = self.general.birth_at(entry.place)
-        self.ready[index] = Ready(number, entry.birth if entry.frame_bytes and kind == KIND_PUT else 0, kind, flags)
+        self.ready[index] = Ready(number, entry.birth if entry.frame_bytes and kind != KIND_TOMBSTONE else 0, kind, flags)
         self.keys.append(key)
         self.frames.append(frame)
         return 0
@@ -366,7 +375,7 @@ cdef class Commit:
             if out.deed == ERASE:
                 journal.removal_committed(entry)
                 continue
-            entry.birth = out.birth
+            entry.birth, entry.is_recipe = out.birth, out.is_recipe
             journal.put_committed(entry, place, out.frame_bytes, &out.sum if out.has_sum else NULL, out.flat, out.parked)
             if out.parked and journal.parked.pop(out.parked, None) is not None:
                 bury(dead, out.parked, out.frame_bytes)

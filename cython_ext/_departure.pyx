@@ -3,7 +3,7 @@
 Nouns: a *Departure* is a value on its way out of HOT; a *Shipment* is a batch of frames on its way to disk; a *relief* is one
 round of departures, begun when the ledger is above its limit.
 
-    victim (policy) --> examine: walk --> closed  --> Departure --serialise--> to_warm / to_cold: walk again, drop the object
+    victim (policy) --> examine: walk --> closed  --> Departure --serialise--> to_warm / to_cold / to_regrown: walk again, drop
                                       |-> held    --> FRESH, later HELD: retried, a bounded number in each relief
                                       +-> pinned  --> PINNED, with a reason
 
@@ -25,6 +25,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
+from c_shadow_table cimport sa_digest
 from spectral_alloc._cell cimport Backed, Cell, Pending
 from spectral_alloc._ledger cimport FRESH_FAILURES, Ledger, frame_bytes_in_memory
 
@@ -348,6 +349,28 @@ cdef class Departure(Pending):
         self.ledger.bury()
         return True
 
+    cdef bint to_regrown(self, sa_digest digest) except *:
+        """A recipe gives the value back; False if the value was used meanwhile and stays HOT."""
+        if not self.may_commit():
+            return False
+        become_regrown(self.ledger, self.cell, digest)
+        self.ledger.demotions += 1
+        self.ledger.shadows.leave(<void *>self.cell)
+        self.value = None
+        self.ledger.bury()
+        return True
+
+
+cdef int become_regrown(Ledger ledger, Cell cell, sa_digest digest) except -1:
+    """A cell in no queue has its digest alone from now on; its old payload is the caller's to drop."""
+    ledger.move(cell, SA_REGROWN, "pressure")
+    cell.core.payload = <void *><size_t>digest.word[0]
+    cell.core.frame_bytes = digest.word[1]
+    cell.core.ledger = <void *>ledger
+    cell.core.frequency = 0
+    ledger.recharge(cell, 0)
+    return 0
+
 
 @cython.final
 @cython.no_gc
@@ -365,6 +388,19 @@ cdef class Shipment:
             if cell.core.queue == SA_QUEUE_SHIPPING:
                 sa_policy_remove(&self.ledger.policy, &cell.core)
                 sa_policy_push(&self.ledger.policy, &cell.core, SA_QUEUE_WARM)
+
+    cdef bint regrow(self, Py_ssize_t index, sa_digest digest) except *:
+        """A recipe gives the value of a frame back: take it out of the batch, and let go of it. False if it has moved."""
+        cdef Cell cell = <Cell>self.cells[index]
+        cdef bytes frame = <bytes>self.frames[index]
+        if cell.core.queue != SA_QUEUE_SHIPPING or cell.core.payload != <void *>frame or self.ledger.gone:
+            return False
+        sa_policy_remove(&self.ledger.policy, &cell.core)
+        become_regrown(self.ledger, cell, digest)
+        Py_DECREF(frame)
+        del self.cells[index]
+        del self.frames[index]
+        return True
 
     def commit(self, list places not None):
         """The frames lie at `places`: let go of them. Returns the (place, frame_bytes) that nobody needs any more."""

@@ -13,7 +13,10 @@ from spectral_alloc.errors import CorruptFrameError
 cdef extern from "graph_stream.h":
     enum:
         SA_GRAPH_VERSION
-    PyObject *sa_graph_write(PyObject *root, int portable) except? NULL
+        SA_GRAPH_PORTABLE
+        SA_GRAPH_ATOMS_APART
+        SA_GRAPH_NO_SETS
+    PyObject *sa_graph_write(PyObject *root, int how) except? NULL
     object sa_graph_read(const uint8_t *data, Py_ssize_t length, object damage)
 
 
@@ -21,13 +24,21 @@ GRAPH_VERSION = SA_GRAPH_VERSION
 assert <int>SA_GRAPH_VERSION == <int>GRAPH_STREAM
 
 
-cdef object stream_of(object value, bint portable):
-    cdef PyObject *stream = sa_graph_write(<PyObject *>value, portable)
+cdef object written(object value, int how):
+    cdef PyObject *stream = sa_graph_write(<PyObject *>value, how)
     if stream == NULL:
         return None
     made = <object>stream
     Py_DECREF(made)
     return made
+
+
+cdef object stream_of(object value, bint portable):
+    return written(value, SA_GRAPH_PORTABLE if portable else 0)
+
+
+cdef object content_of(object value, bint portable):
+    return written(value, SA_GRAPH_ATOMS_APART | (SA_GRAPH_PORTABLE | SA_GRAPH_NO_SETS if portable else 0))
 
 
 cdef object value_of(const uint8_t *data, Py_ssize_t length):
@@ -37,6 +48,14 @@ cdef object value_of(const uint8_t *data, Py_ssize_t length):
 def write_graph(value, bint portable=False):
     """The graph stream of a value, or None if a part of it is not of a builtin type that streams know."""
     return stream_of(value, portable)
+
+
+def graph_content(value, bint portable=False):
+    """Bytes that are equal for values that no program can tell apart, or None; with `portable` in any process (no sets then).
+
+    Unlike a stream they do not tell which equal strings are one object.
+    """
+    return content_of(value, portable)
 
 
 def read_graph(data):

@@ -141,6 +141,17 @@ def all_cells(DictCore core not None):
     return [(key, found) for key, found in dict_items(core) if type(found) is Cell]
 
 
+def key_of_cell(DictCore core not None, Cell cell not None):
+    """The key of a cell that its dict has; KeyError. Cost: a walk over the dict."""
+    cdef PyObject *key
+    cdef PyObject *found
+    cdef Py_ssize_t position = 0
+    while PyDict_Next(core, &position, &key, &found):
+        if found == <PyObject *>cell:
+            return <object>key
+    raise EntryGoneError(cell)
+
+
 def stored_cells_after(DictCore core not None, Py_ssize_t position, Py_ssize_t limit):
     """Up to `limit` slots of the table from `position`: (next position or -1, the cells whose frame is on disk)."""
     cdef PyObject *key

@@ -99,6 +99,7 @@ cdef class JournalCore:
         entry.key, entry.cell = key, cell
         if cell.core.state == SA_COLD:
             entry.place, entry.frame_bytes = <unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes
+            entry.is_recipe = sa_cell_has_recipe(&cell.core)
         elif cell.core.state == SA_BACKED:
             entry.place = (<Backed>cell.core.payload).place
             entry.frame_bytes = (<Backed>cell.core.payload).frame_bytes
@@ -159,6 +160,8 @@ cdef class JournalCore:
             core.holds_containers |= sa_is_container(key) | sa_is_container(value)
             self.ledger.enter(spare, value, closure_api.size_key(<PyObject *>key))
             self.note_new(key, spare)
+            if core._regrowth is not None:
+                core._regrowth.entered(spare, key)
             if self.ledger.entry_count >= core.table_check:
                 core.weigh_table()
         self.after(core)
@@ -245,7 +248,7 @@ cdef class JournalCore:
     def adopt(self, Cell cell not None, tuple origin not None, bytes digest not None):
         """A frame is about to be read into RAM: keep its place. Nothing happens if the cell has moved on."""
         cdef sa_digest sum = sum_in(digest)
-        if origin[0] == "cold":
+        if origin[0] == "cold" or origin[0] == "recipe":
             self.take_in(cell, origin[1], &sum)
 
     cdef int take_in(self, Cell cell, unsigned long long place, sa_digest *sum) except -1:
@@ -260,6 +263,11 @@ cdef class JournalCore:
             entry.flat = cell.core.flat
         return 0
 
+    def touch(self, Cell cell not None, key):
+        """The next commit looks at an entry as if it had been written."""
+        if cell.core.state != SA_DETACHED:
+            self.note(key, cell)
+
     def let_go(self, Cell cell not None):
         """Forget the entry of a cell that is on disk and clean: the cell says all that is known."""
         self.release_if_at_rest(cell)
@@ -272,6 +280,8 @@ cdef class JournalCore:
         if entry is not None and self.has_latest(entry):
             # Compaction may have moved the frame while the cell was on its way here.
             cell.core.payload = <void *><size_t>entry.place
+            if entry.is_recipe:
+                sa_cell_mark_recipe(&cell.core, <void *>self.ledger)
             del self.entries[address_of(cell)]
         return 0
 

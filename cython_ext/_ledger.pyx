@@ -16,17 +16,19 @@ Cost: every move O(1), but for the walk over the value's graph when it departs.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Next
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 
 from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
-from spectral_alloc._cell cimport Backed, Budget, Cell, Pending, charge_budget
+from spectral_alloc._cell cimport Backed, Budget, Cell, Pending, charge_budget, is_cell
+from spectral_alloc._recipe_book cimport RecipeBook
 from spectral_alloc._shadows cimport Shadows
 
 from spectral_alloc import _closure
-from spectral_alloc._cell import STATE_NAMES, set_resolver
+from spectral_alloc._cell import STATE_NAMES
 from spectral_alloc.heat import default_scale
 
 cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closure._C_API, SA_CLOSURE_CAPSULE)
@@ -57,7 +59,12 @@ cdef inline Py_ssize_t value_bytes(object value) noexcept:
 cdef set live_ledgers = set()  # addresses, so that a stray cell cannot lead to a ledger that is gone
 
 
-cdef object live_object(Cell cell):
+cpdef bint is_ledger(size_t address):
+    """Is that the address of a ledger that lives?"""
+    return address in live_ledgers
+
+
+cpdef object live_object(Cell cell):
     """The live object of a cell that has one; a departure is called off."""
     if cell.core.state == SA_DEPARTING:
         (<Pending>cell.core.payload).cancel()
@@ -135,13 +142,23 @@ cdef class Ledger:
         self.budget_ = budget
         charge_budget(budget, self.used)
 
-    cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept:
-        """The dict dropped cells behind our back: take the sums from what is left."""
-        cdef long long used = entry_bytes + self.buffer_bytes + self.slack_bytes
+    cdef void recount(self, object cells, long long table_bytes) noexcept:
+        """The dict dropped cells behind our back (``dict.clear(d)``): take the sums from what is left."""
+        cdef PyObject *key
+        cdef PyObject *found
+        cdef Py_ssize_t position = 0
+        cdef long long used = table_bytes + self.buffer_bytes + self.slack_bytes
+        self.entry_bytes, self.entry_count, self.cold_count, self.regrown_count = table_bytes, 0, 0, 0
+        while PyDict_Next(cells, &position, &key, &found):
+            if is_cell(found):
+                self.entry_bytes += closure_api.size_key(key) + CELL_BYTES
+                self.entry_count += 1
+                self.cold_count += (<Cell>found).core.state == SA_COLD
+                self.regrown_count += (<Cell>found).core.state == SA_REGROWN
+        used += self.entry_bytes - table_bytes
         for queue in range(SA_QUEUE_COUNT):
             sa_policy_resum(&self.policy, queue)
             used += self.policy.queues[queue].bytes
-        self.entry_bytes, self.entry_count, self.cold_count = entry_bytes, entry_count, cold_count
         self.charge(used - self.used)
 
     # moves ---------------------------------------------------------------------------------------------------------
@@ -160,6 +177,7 @@ cdef class Ledger:
                 self.moves.append(cause)
         self.cold_count += (state == SA_COLD) - (cell.core.state == SA_COLD)
         self.departing_count += (state == SA_DEPARTING) - (cell.core.state == SA_DEPARTING)
+        self.regrown_count += (state == SA_REGROWN) - (cell.core.state == SA_REGROWN)
         cell.core.state = state
         return 0
 
@@ -186,6 +204,9 @@ cdef class Ledger:
             self.reasons.pop(<size_t><PyObject *>cell, None)
         if cell.core.state == SA_COLD:
             self.dig(<unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes)
+        elif cell.core.state == SA_REGROWN:
+            if self.recipes is not NULL:
+                (<RecipeBook>self.recipes).keep(cell, <uint64_t><size_t>cell.core.payload, cell.core.frame_bytes)
         elif cell.core.state != SA_DEPARTING and cell.core.payload is not NULL:
             dropped = <object>cell.core.payload
             Py_DECREF(dropped)
@@ -247,7 +268,8 @@ cdef class Ledger:
 
     cdef int forget(self, Cell cell, long long key_bytes) except -1:
         """`cell` is no longer an entry. A live value or a frame in RAM stays in it, for the caller."""
-        if cell.core.state == SA_COLD:
+        cdef object dropped = None
+        if cell.core.state == SA_COLD or cell.core.state == SA_REGROWN:
             self.drop_payload(cell)
         elif cell.core.state == SA_BACKED:
             self.unback(cell)
@@ -259,6 +281,8 @@ cdef class Ledger:
         self.move(cell, SA_DETACHED, "delete")
         self.entry_count -= 1
         self.charge_entries(-key_bytes - CELL_BYTES)
+        if self.recipes is not NULL:
+            dropped = (<RecipeBook>self.recipes).forget(cell)  # dropped last: it may be foreign
         return self.bury()
 
     cdef object live(self, Cell cell):
@@ -286,11 +310,16 @@ cdef class Ledger:
     # up -------------------------------------------------------------------------------------------------------------
 
     def whereabouts(self, Cell cell):
-        """Where the value of a cell is: ("live", object), ("warm", frame), ("cold", place, frame_bytes) or ("gone",)."""
+        """Where the value of a cell is: ("live", object), ("warm", frame), ("cold", place, frame_bytes),
+        ("recipe", place, frame_bytes), ("regrown", digest, more of it) or ("gone",).
+        """
         if cell.core.state == SA_WARM:
             return ("warm", <object>cell.core.payload)
         if cell.core.state == SA_COLD:
-            return ("cold", <unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes)
+            return ("recipe" if sa_cell_has_recipe(&cell.core) else "cold", <unsigned long long><size_t>cell.core.payload,
+                    cell.core.frame_bytes)
+        if cell.core.state == SA_REGROWN:
+            return ("regrown", <unsigned long long><size_t>cell.core.payload, cell.core.frame_bytes)
         return ("gone",) if cell.core.state == SA_DETACHED else ("live", self.live(cell))
 
     def arrive(self, Cell cell, tuple origin, object value, bint insist=False):
@@ -309,13 +338,15 @@ cdef class Ledger:
         if origin[0] == "warm":
             if cell.core.state != SA_WARM or cell.core.payload != <void *><PyObject *>origin[1]:
                 return AGAIN
-        elif cell.core.state != SA_COLD or <size_t>cell.core.payload != <size_t>origin[1]:
+        elif cell.core.state != (SA_REGROWN if origin[0] == "regrown" else SA_COLD):
+            return AGAIN
+        elif <size_t>cell.core.payload != <size_t>origin[1]:
             return AGAIN
         sa_cell_hit(&cell.core, self.epoch)
         if cell.core.frequency < 2 and not insist and type(value) in (str, bytes, int, float, complex):
             return value
         self.promotions += 1
-        if cell.core.flat and cell.core.state == SA_COLD:
+        if cell.core.flat and origin[0] == "cold":
             backed = Backed.__new__(Backed)
             backed.value, backed.place, backed.frame_bytes = value, origin[1], origin[2]
             Py_INCREF(backed)
@@ -461,34 +492,7 @@ cdef class Ledger:
     cdef void detach_all(self) noexcept:
         """The dict is going away: no cell may point into this ledger any more, and the budget gets its bytes back."""
         self.gone = True
+        self.recipes = NULL
         sa_policy_detach_all(&self.policy)
         charge_budget(self.budget_, -self.used)
         self.used = 0
-
-
-def value_of_stray(Cell cell not None):
-    """The value of a cell that C code took out of its dict, wherever it is.
-
-    Cost: a warm cell is found by walking its queue. `defaultdict(...) == thermal_dict` ends here, since CPython then compares
-    the two underlying dicts and never asks ours.
-    """
-    cdef size_t address
-    if cell.core.state <= SA_DEPARTING:
-        return live_object(cell)
-    if cell.core.state == SA_DETACHED:
-        return <object>cell.core.payload if cell.core.payload is not NULL else None
-    if cell.core.state == SA_COLD:
-        address = <size_t>cell.core.ledger
-    else:
-        address = <size_t>sa_policy_of_slow(&cell.core) - policy_offset
-    if address not in live_ledgers:
-        raise SystemError("the dict of this cell is gone")
-    return (<Ledger><object><PyObject *>address).loader()(cell, "(unknown)")
-
-
-cdef size_t offset_of_policy(Ledger probe):
-    return (<char *>&probe.policy) - (<char *><PyObject *>probe)
-
-
-cdef size_t policy_offset = offset_of_policy(Ledger.__new__(Ledger, Budget.__new__(Budget, 0), default_scale()))
-set_resolver(value_of_stray)

@@ -33,8 +33,9 @@ cdef extern from "dict_core.h":
 cdef extern from "Python.h":
     PyObject *PyDict_SetDefault(object mapping, object key, object value) except NULL
 
-PUT, TOMBSTONE, PARKED, DICTIONARY = KIND_PUT, KIND_TOMBSTONE, KIND_PARKED, KIND_DICTIONARY
+PUT, TOMBSTONE, PARKED, DICTIONARY, REGROWN = KIND_PUT, KIND_TOMBSTONE, KIND_PARKED, KIND_DICTIONARY, KIND_REGROWN
 CONTINUES, FLAT, PICKLED, MOVED = FLAG_CONTINUES, FLAG_FLAT, FLAG_PICKLED, FLAG_MOVED
+IS_REGROWN = FLAG_IS_REGROWN
 HEAD_BYTES = SA_LOG_HEAD_BYTES
 
 
@@ -245,9 +246,9 @@ cdef class LogIndex:
         kind = (head >> 8) & 0xFF
         if kind != KIND_TOMBSTONE:
             self.fed_bytes += SA_LOG_HEAD_BYTES + frame_bytes
-        if kind == KIND_PUT:
+        if kind == KIND_PUT or kind == KIND_REGROWN:
             self.put(self.key_of(hint + HINT_HEAD_BYTES, key_bytes), segment << OFFSET_BITS | head >> 16, birth, frame_bytes,
-                     head & 0xFF)
+                     (head & 0xFF) | (FLAG_IS_REGROWN if kind == KIND_REGROWN else 0))
         elif kind == KIND_TOMBSTONE:
             key = self.key_of(hint + HINT_HEAD_BYTES, key_bytes)
             sa_dict_pop_or_none(self.cells, key)

@@ -5,7 +5,9 @@ who wait for it; a *parcel* collects values whose frames would save no RAM, to b
 
     HOT --write_graph, Express.encode--> WARM              lower(), the rest in spectral_alloc/tiers.py
      |-------- same digest -----------------------> COLD   rests(): its frame never left the disk
+     |-------- a recipe gives the same -----------> REGROWN  Regrowth.takes()
      ^------ Express.value ------ WARM or COLD             load()
+     ^------ the recipe --------- REGROWN                    Regrowth.read()
 
 Invariants:
   1. A value or frame that the express way declines takes the general way: the same result, or the reason why not.
@@ -28,7 +30,8 @@ from spectral_alloc._express cimport Express
 from spectral_alloc._graph_stream cimport stream_of
 from spectral_alloc._ledger cimport Ledger, frame_bytes_in_memory
 from spectral_alloc._journal cimport JournalCore, JournalEntry
-from spectral_alloc._shadows cimport Shadows, digest_stream
+from spectral_alloc._regrow cimport Regrowth
+from spectral_alloc._shadows cimport Shadows, digest_of_parts, digest_stream
 
 import threading
 
@@ -100,9 +103,18 @@ cdef class Passage:
         self.keeper = journal
         self.express.notes_digests = True
 
+    def adopt_recipes(self, Regrowth regrowth):
+        """Set the recipes of the dict; a thread that runs one, like one that reads a frame, waits for no other."""
+        if regrowth is not None:
+            regrowth.share_busy(self.reading)
+        self.regrowth = regrowth
+
     def forget_readers(self):
         """After a fork: no ticket of the parent's threads is valid here."""
         self.tickets, self.reading = {}, set()
+        if self.regrowth is not None:
+            self.regrowth.share_busy(self.reading)
+            self.regrowth.forget_readers()
 
     # up -----------------------------------------------------------------------------------------------------------------
 
@@ -116,13 +128,18 @@ cdef class Passage:
                 return origin[1]
             if origin[0] == "gone":
                 raise EntryGoneError(key)
+            if origin[0] == "regrown":
+                own = self.regrowth.read(self.ledger, cell, key, origin, insist)
+                if own is not AGAIN:
+                    return own
+                continue
             start = seconds_now()
             try:
                 frame = origin[1] if origin[0] == "warm" else self.fetch(cell, origin)
                 if frame is None:
                     continue
                 if self.keeper is not None:
-                    own = self.ledger.arrive(cell, origin, self.known_value(cell, origin, frame), insist)
+                    own = self.ledger.arrive(cell, origin, self.known_value(cell, origin, frame, key), insist)
                 else:
                     own = self.installed(cell, origin, frame, insist)
             except CorruptFrameError as error:
@@ -137,13 +154,15 @@ cdef class Passage:
                     self.keeper.release_if_at_rest(cell)
             self.note_slow_read(seconds_now() - start)
             if own is not AGAIN:
+                if self.regrowth is not None:
+                    self.regrowth.comes_back(cell, key)
                 return own
 
-    cdef object known_value(self, Cell cell, tuple origin, object frame):
+    cdef object known_value(self, Cell cell, tuple origin, object frame, key):
         """The value of a frame of a durable dict; what the log has is known from now on, by its digest."""
         value = self.open_frame(frame)
         if value is OTHER_WAY:
-            return self.general_value(frame, cell, origin)
+            return self.general_value(frame, cell, origin, key)
         if origin[0] == "cold":
             self.keeper.take_in(cell, origin[1], &self.express.last_digest)
         return value
@@ -157,7 +176,7 @@ cdef class Passage:
         if value is OTHER_WAY:
             parts = self.codec.decode(frame)
             if casts_shadow:
-                digest = self.shadows.digest_of_parts(parts)
+                digest = digest_of_parts(parts)
             value = loads(parts)
         else:
             stream = self.express.stream_of_last(frame)
@@ -254,7 +273,7 @@ cdef class Passage:
 
     def rests_whole(self, Departure departure not None, list parts not None):
         """The same for the parts of a value that takes the general way; they are let go of if it rests."""
-        return self.may_rest(departure) and self.adopted(departure, self.shadows.digest_of_parts(parts), parts)
+        return self.may_rest(departure) and self.adopted(departure, digest_of_parts(parts), parts)
 
     cdef bint adopted(self, Departure departure, sa_digest digest, list parts=None) except *:
         cdef sa_shadow shadow
@@ -294,6 +313,11 @@ cdef class Passage:
             departure = depart(ledger, slack)
             if departure is None:
                 return False
+            if self.regrowth is not None and self.regrowth.takes(departure, self.cold_read_seconds):
+                departure = None
+                if ledger.budget_.excess(slack) <= parcel.size_bytes:
+                    return None
+                continue
             try:
                 # What the log gets must be readable in another process too.
                 stream = stream_of(departure.value, self.keeper is not None)
@@ -301,7 +325,7 @@ cdef class Passage:
                 stream = None  # the general way meets it again, and knows what to do
             if stream is None:
                 return departure
-            departure.sealed = True
+            departure.sealed = not departure.exposed
             frame = None if self.rests(departure, stream) else self.express.encode(stream)
             if frame is None and departure.is_pending():
                 departure.sealed = False

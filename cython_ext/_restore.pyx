@@ -33,6 +33,7 @@ cdef enum:
     CELL_BYTES = 48          # asserted in _cell.pyx
     OFFSET_BITS = 40
     FLAG_FLAT = 2
+    FLAG_IS_REGROWN = 16     # of LogIndex
     ROW_BYTES = 11           # place 8, count 2, state 1
 
 
@@ -50,6 +51,8 @@ def restore(DictCore core not None, LogIndex index not None):
     while PyDict_Next(core, &position, &key, &found):
         cell = <Cell>found
         cell.core.ledger = <void *>ledger
+        if cell.core.count & FLAG_IS_REGROWN:
+            sa_cell_mark_recipe(&cell.core, <void *>ledger)
         cell.core.count = 0
         quick = sa_quick_allocation(key)
         key_bytes += quick if quick >= 0 else closure_api.size_key(key)

@@ -12,6 +12,7 @@ Threads: every method is one C call under the GIL. Cost: a digest 0.1 ns a byte 
 import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -36,6 +37,19 @@ cdef sa_digest digest_of_memory(const uint8_t *stream, size_t length) noexcept:
 
 cdef sa_digest digest_stream(bytes stream) noexcept:
     return sa_digest_of(<const uint8_t *>PyBytes_AS_STRING(stream), PyBytes_GET_SIZE(stream), digest_key)
+
+
+cdef sa_digest digest_of_parts(parts) except *:
+    """The digest of what a frame of the general way holds: that of the digests of its parts, contiguous buffers."""
+    cdef Py_buffer view
+    cdef sa_digest digest
+    cdef bytearray digests = bytearray()
+    for part in parts:
+        PyObject_GetBuffer(part, &view, PyBUF_SIMPLE)
+        digest = digest_of_memory(<const uint8_t *>view.buf, view.len)
+        PyBuffer_Release(&view)
+        digests += (<char *>&digest)[:sizeof(digest)]
+    return digest_of_memory(<const uint8_t *>PyByteArray_AS_STRING(digests), len(digests))
 
 
 def digest_bytes(bytes data not None):
@@ -78,17 +92,6 @@ cdef class Shadows:
     cdef sa_digest digest(self, bytes stream) noexcept:
         return digest_stream(stream)
 
-    cdef sa_digest digest_of_parts(self, parts) except *:
-        """The digest of what a frame of the general way holds: that of the digests of its parts, contiguous buffers."""
-        cdef Py_buffer view
-        cdef sa_digest digest
-        cdef bytearray digests = bytearray()
-        for part in parts:
-            PyObject_GetBuffer(part, &view, PyBUF_SIMPLE)
-            digest = sa_digest_of(<const uint8_t *>view.buf, view.len, digest_key)
-            PyBuffer_Release(&view)
-            digests += (<char *>&digest)[:sizeof(digest)]
-        return self.digest(bytes(digests))
 
     cdef void expect(self, const void *cell, uint64_t place, sa_digest digest, uint32_t accesses) noexcept:
         """The next drop of `place` is because `cell` takes the value in: its frame becomes a shadow."""

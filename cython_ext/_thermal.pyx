@@ -27,7 +27,7 @@ from c_policy cimport *
 from spectral_alloc._cell cimport Backed, Budget, Cell, is_cell, is_exceeded
 from spectral_alloc._ledger cimport Ledger
 
-from spectral_alloc import _closure
+from spectral_alloc import _closure, _stray
 from spectral_alloc._cell import EntryGoneError
 from spectral_alloc.heat import default_scale
 
@@ -72,6 +72,8 @@ cdef inline int after_write(DictCore core) except -1:
 cdef inline int enter(DictCore core, Cell cell, key, value) except -1:
     core.holds_containers |= sa_is_container(key) | sa_is_container(value)
     core.ledger.enter(cell, value, key_bytes(key))
+    if core._regrowth is not None:
+        core._regrowth.entered(cell, key)
     return core.weigh_table() if core.ledger.entry_count >= core.table_check else 0
 
 
@@ -136,7 +138,11 @@ cdef class DictCore(dict):
         return PyDict_Contains(self, key)
 
     cdef object missing_slow(self, key):
-        """Nothing was found: a subclass may have __missing__."""
+        """Nothing was found: there may be a recipe, and a subclass may have __missing__."""
+        if self._regrowth is not None:
+            found = self._regrowth.missing(self, key)
+            if found is not self._regrowth:
+                return found
         missing = getattr(type(self), "__missing__", None)
         if missing is None:
             raise KeyError(key)
@@ -153,6 +159,8 @@ cdef class DictCore(dict):
             ledger.hits_warm += 1
         elif cell.core.state == SA_COLD:
             ledger.hits_cold += 1
+        elif cell.core.state == SA_REGROWN:
+            ledger.hits_regrown += 1
         elif cell.core.state != SA_DETACHED:
             ledger.hits_hot += 1
             value = ledger.live(cell)
@@ -439,16 +447,7 @@ cdef class DictCore(dict):
 
     cdef int recount_slow(self) except -1:
         """Cells were dropped behind our back (``dict.clear(d)``): add up what is left."""
-        cdef PyObject *key
-        cdef PyObject *found
-        cdef Py_ssize_t position = 0
-        cdef long long entry_bytes = 0, entry_count = 0, cold_count = 0
-        while PyDict_Next(self, &position, &key, &found):
-            if is_cell(found):
-                entry_bytes += closure_api.size_key(key) + CELL_BYTES
-                entry_count += 1
-                cold_count += (<Cell>found).core.state == SA_COLD
-        self.ledger.recount(self.table_bytes + entry_bytes, entry_count, cold_count)
+        self.ledger.recount(self, self.table_bytes)
         return 0
 
     def _settle(self):
@@ -483,13 +482,14 @@ cdef class DictCore(dict):
 
 cdef int traverse(PyObject *mapping, visitproc visit, void *arg) except -1:
     """Cells are not tracked by the garbage collector: the dict visits the values in their stead."""
-    cdef PyObject *member[5]
+    cdef PyObject *member[6]
     member[0] = <PyObject *>(<DictCore>mapping).tiers
     member[1] = <PyObject *>(<DictCore>mapping)._settings
     member[2] = <PyObject *>(<DictCore>mapping)._reference
     member[3] = <PyObject *>(<DictCore>mapping)._watch
     member[4] = <PyObject *>(<DictCore>mapping)._journal
-    for index in range(5):
+    member[5] = <PyObject *>(<DictCore>mapping)._regrowth
+    for index in range(6):
         if member[index] is not NULL and visit(member[index], arg):
             return 1
     return sa_dict_visit(mapping, &(<DictCore>mapping).holds_containers, visit, arg)

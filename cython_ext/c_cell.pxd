@@ -9,6 +9,7 @@ cdef extern from "cell.h" nogil:
         SA_WARM
         SA_COLD
         SA_DETACHED
+        SA_REGROWN
         SA_STATE_COUNT
 
     ctypedef struct sa_cell:
@@ -29,4 +30,6 @@ cdef extern from "cell.h" nogil:
     uint32_t sa_charge_code(int64_t bytes)
     void sa_cell_hit(sa_cell *cell, uint8_t epoch_now)
     void sa_cell_cool(sa_cell *cell, uint8_t epoch_now)
+    void sa_cell_mark_recipe(sa_cell *cell, void *ledger)
+    int sa_cell_has_recipe(const sa_cell *cell)
     int sa_cell_move_is_legal(const sa_cell *cell, unsigned state)

@@ -21,6 +21,7 @@ cdef class JournalEntry:
     cdef sa_digest sum           # of the serialised value as committed
     cdef bint has_sum
     cdef public bint flat            # deeply immutable: never compared
+    cdef public bint is_recipe   # the committed record is a recipe
     cdef public unsigned char in_flight  # FOUND_..., while a commit is writing it
 
     cdef bint is_sum(self, sa_digest sum) noexcept

@@ -22,6 +22,7 @@ cdef class Ledger:
     cdef long long slack_bytes   # share of the memory that the allocator holds and cannot use
     cdef long long entry_count   # cells that are entries, in whatever state
     cdef long long cold_count
+    cdef long long regrown_count
     cdef long long departing_count
     cdef long long held_debt     # objects walked in vain, to be worked off before the next retry
     cdef int held_tries          # retries of long-held values left in this relief
@@ -31,9 +32,10 @@ cdef class Ledger:
     cdef long long epoch_left    # accesses until heat is halved
     cdef bint copy_mode          # aliasing="copy": what the program holds does not keep a value from leaving
     cdef bint gone               # the dict is being deallocated or closed
-    cdef long long hits_hot, hits_warm, hits_cold, promotions, demotions, spills, migrations, examined
+    cdef long long hits_hot, hits_warm, hits_cold, hits_regrown, promotions, demotions, spills, migrations, examined
     cdef object loader           # weak reference to tiers.load, for stray cells
     cdef object release          # callable(place, frame_bytes): a frame on disk is dead
+    cdef void *recipes           # borrowed: the RecipeBook of the dict, or NULL
     cdef Shadows shadows         # promoted values whose frames are still on disk; dead frames the store has not heard of
     cdef dict reasons            # address of a pinned cell -> why it is pinned
     cdef list moves              # cell, from, to, cause, cell, ... when somebody watches, else None
@@ -46,7 +48,7 @@ cdef class Ledger:
     cdef void charge(self, long long difference) noexcept
     cdef void recharge(self, Cell cell, long long size_bytes) noexcept
     cdef void charge_entries(self, long long difference) noexcept
-    cdef void recount(self, long long entry_bytes, long long entry_count, long long cold_count) noexcept
+    cdef void recount(self, object cells, long long table_bytes) noexcept
     cdef int enter(self, Cell cell, object value, long long key_bytes) except -1
     cdef object replace(self, Cell cell, object value)
     cdef object replace_slow(self, Cell cell, object value)
@@ -65,4 +67,6 @@ cdef class Ledger:
     cdef void detach_all(self) noexcept
 
 
+cpdef bint is_ledger(size_t address)
+cpdef object live_object(Cell cell)
 cpdef long long frame_bytes_in_memory(Py_ssize_t length) noexcept

@@ -11,10 +11,12 @@ cdef enum:
     KIND_TOMBSTONE = 2
     KIND_PARKED = 3
     KIND_DICTIONARY = 4
+    KIND_REGROWN = 5
     FLAG_CONTINUES = 1
     FLAG_FLAT = 2
     FLAG_PICKLED = 4
     FLAG_MOVED = 8
+    FLAG_IS_REGROWN = 16         # of the index alone: no record has it
     TAG_STR = 115
     TAG_BYTES = 98
 

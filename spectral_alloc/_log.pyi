@@ -7,6 +7,8 @@ PUT: int
 TOMBSTONE: int
 PARKED: int
 DICTIONARY: int
+REGROWN: int
+IS_REGROWN: int
 CONTINUES: int
 FLAT: int
 PICKLED: int

@@ -5,6 +5,7 @@ from spectral_alloc._departure cimport Departure
 from spectral_alloc._express cimport Express
 from spectral_alloc._journal cimport JournalCore
 from spectral_alloc._ledger cimport Ledger
+from spectral_alloc._regrow cimport Regrowth
 from spectral_alloc._shadows cimport Shadows
 
 
@@ -19,6 +20,7 @@ cdef class Passage:
     cdef public object store           # ColdStore
     cdef public object open_frame      # frame -> value or OTHER_WAY
     cdef readonly Shadows shadows
+    cdef readonly Regrowth regrowth      # the recipes of the dict, or None
     cdef Express express
     cdef JournalCore keeper            # of a durable dict: knows what the log has; None of all others
     cdef dict tickets                  # address of a cell -> Ticket of the read under way
@@ -29,7 +31,7 @@ cdef class Passage:
     cdef public double dear_read_seconds # above this values that are used often do not stay on disk
 
     cdef object installed(self, Cell cell, tuple origin, object frame, bint insist)
-    cdef object known_value(self, Cell cell, tuple origin, object frame)
+    cdef object known_value(self, Cell cell, tuple origin, object frame, key)
     cdef bint may_rest(self, Departure departure) noexcept
     cdef bint rests_in_log(self, Departure departure, bytes stream) except *
     cdef bint rests(self, Departure departure, bytes stream) except *

@@ -17,7 +17,6 @@ cdef class Shadows:
     cdef uint32_t pending_accesses
 
     cdef sa_digest digest(self, bytes stream) noexcept
-    cdef sa_digest digest_of_parts(self, parts) except *
     cdef void expect(self, const void *cell, uint64_t place, sa_digest digest, uint32_t accesses) noexcept
     cdef void unexpect(self) noexcept
     cdef int drop(self, uint64_t place, uint64_t frame_bytes) except -1
@@ -26,3 +25,6 @@ cdef class Shadows:
     cdef const sa_shadow *find(self, const void *cell) noexcept
     cdef bint adopt(self, const void *cell, sa_digest digest, sa_shadow *found) noexcept
     cdef bint leave(self, const void *cell) except *
+
+
+cdef sa_digest digest_of_parts(parts) except *

@@ -20,6 +20,7 @@ cdef class DictCore(dict):
     cdef public object _settings   # tiers.Settings
     cdef public object _reference  # the governor's weak reference to this container
     cdef public object _journal    # journal.Journal: does the writes of a durable dict; None for all others
+    cdef public object _regrowth   # _regrow.Regrowth, or None while there is no recipe
     cdef public object _watch      # move_watch.MoveWatch, or None while nobody listens
 
     cdef object missing_slow(self, key)

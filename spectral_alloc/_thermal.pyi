@@ -5,6 +5,7 @@ from weakref import ref
 from spectral_alloc._cell import Cell
 from spectral_alloc._journal import JournalCore
 from spectral_alloc._ledger import Ledger
+from spectral_alloc._regrow import Regrowth
 from spectral_alloc.move_watch import MoveWatch
 from spectral_alloc.tiers import Settings, Tiers
 
@@ -15,6 +16,7 @@ class DictCore(dict[K, V]):
     _settings: Settings
     _reference: ref[Any]
     _journal: JournalCore | None
+    _regrowth: Regrowth | None
     _watch: MoveWatch | None
     @property
     def _ledger(self) -> Ledger: ...

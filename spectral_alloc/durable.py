@@ -29,6 +29,7 @@ from spectral_alloc.log_format import HEADER_BYTES, HEAT, Authenticator, Header
 from spectral_alloc.log_recovery import Recovery, recover, validated_log_dir
 from spectral_alloc.log_segment import hint_path
 from spectral_alloc.segments import SEGMENT_BYTES
+from spectral_alloc.stored_recipes import name_of_function
 from spectral_alloc.tiers import Settings
 from spectral_alloc.value_form import ValueForm
 
@@ -157,6 +158,8 @@ def remove_orphans(log: Log) -> None:
 
 def attach(made: "ThermalDict[Any, Any]", settings: Settings, durable: DurableSettings) -> None:
     """Make a new, empty dict durable: fill it from its log, and report its writes to a journal from now on."""
+    if settings.regrow is not None:
+        name_of_function(settings.regrow)
     try:
         found, lock = open_log(durable, settings.disk_limit_bytes, settings.file_system, cells=made)
     except BaseException:
@@ -177,6 +180,7 @@ def attach(made: "ThermalDict[Any, Any]", settings: Settings, durable: DurableSe
         restore(made, found.index)
         made._adopt_tiers(tiers)
         made._journal = journal
+        tiers.serve_recipes(made._regrowth)
         bring_back_heat(made, tiers)
     except BaseException:
         dict.clear(made)
@@ -189,8 +193,8 @@ def require_trust(found: Recovery, durable: DurableSettings) -> None:
     if found.index.pickled_count and not durable.form.is_trusted:
         raise UntrustedError(
             errno.EACCES,
-            f"{found.index.pickled_count} values were stored by pickle, and reading them could run any code: pass "
-            "trust=True if only you can write in the directory, or the key= it was written with",
+            f"{found.index.pickled_count} values were stored by pickle or recipe, and reading them could run any code: "
+            "pass trust=True if only you can write in the directory, or the key= it was written with",
             durable.path,
         )
 

@@ -20,6 +20,7 @@ from spectral_alloc.frame import FORMULA_GROWTH_MAX
 from spectral_alloc.journal import Journal
 from spectral_alloc.log import Log
 from spectral_alloc.log_compaction import compact_segments, compaction_victims
+from spectral_alloc.stored_recipes import StoredRecipes, is_recipe
 from spectral_alloc.tiers import BATCH_BYTES, Settings, Tiers
 from spectral_alloc.value_form import digest_of
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from spectral_alloc._cell import Cell
     from spectral_alloc._journal import JournalEntry
     from spectral_alloc._ledger import Ledger
+    from spectral_alloc._regrow import Regrowth
     from spectral_alloc._thermal import DictCore
 
 __all__ = ["DurableTiers"]
@@ -65,6 +67,12 @@ class DurableTiers(Tiers):
 
         self._serve(release)
 
+    def serve_recipes(self, regrowth: "Regrowth | None") -> None:
+        """Let recipes stand in the log for values from now on."""
+        super().serve_recipes(regrowth)
+        if regrowth is not None:
+            self.journal.recipes = StoredRecipes(regrowth, self.journal.form, self)
+
     # down -----------------------------------------------------------------------------------------------------------
 
     def relieve(self) -> None:
@@ -74,7 +82,7 @@ class DurableTiers(Tiers):
 
     def _charge_buffers(self) -> None:
         """What the journal remembers is charged in place of shadows, which a durable dict has no need of."""
-        self.ledger.charge_buffers(self.codec.resident_bytes + self.journal.resident_bytes)
+        self.ledger.charge_buffers(self.codec.resident_bytes + self.journal.resident_bytes + self._recipe_bytes())
 
     def _send_down(self, departure: Departure, parcel: Parcel) -> None:
         """A clean value leaves for its committed place; any other as in an ephemeral dict."""
@@ -146,12 +154,23 @@ class DurableTiers(Tiers):
     def _dumps(self, value: Any, flags: int) -> tuple[list[Any], Sequence[int]]:
         return self.journal.form.dumps(value)
 
-    def general_value(self, frame: bytes, cell: "Cell", origin: tuple[Any, ...]) -> Any:
+    def general_value(self, frame: bytes, cell: "Cell", origin: tuple[Any, ...], key: object) -> Any:
         """The value of a frame that is no graph stream; what is on disk is known from now on, by its digest."""
         parts = self.codec.decode(frame)
-        value = self.journal.form.loads(parts)
+        if is_recipe(parts):
+            value = self._recipes().value_of(parts, cell, key, origin)
+            parts, _ = self.journal.form.dumps(value)
+        else:
+            value = self.journal.form.loads(parts)
         self.journal.adopt(cell, origin, digest_of(parts))
         return value
+
+    def _recipes(self) -> StoredRecipes:
+        container = self.journal.container()
+        if self.journal.recipes is None and container is not None:
+            container._grown()
+        assert self.journal.recipes is not None
+        return self.journal.recipes
 
     def _warm_up(self, cell: "Cell", origin: tuple[Any, ...], frame: bytes) -> bool:
         self.journal.adopt(cell, origin, digest_of(self.codec.decode(frame)))

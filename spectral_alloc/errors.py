@@ -35,7 +35,11 @@ class CorruptLogError(SpectralAllocError, OSError):
 
 
 class RegrowError(SpectralAllocError, ValueError):
-    """A recipe gave something else than the value it replaced; the message names the key."""
+    """A recipe gave something else than the value that it stands for; the message names the key, and ``key`` is it."""
+
+    def __init__(self, message: str, key: object = None) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class ClosedError(SpectralAllocError, ValueError):

@@ -37,6 +37,7 @@ from spectral_alloc.log_dictionaries import COPIES, dictionary_frame
 from spectral_alloc.value_form import ValueForm, digest_of
 
 if TYPE_CHECKING:
+    from spectral_alloc.stored_recipes import StoredRecipes
     from spectral_alloc.thermal_dict import ThermalDict
 
 __all__ = ["DURABILITY", "Journal"]
@@ -70,6 +71,7 @@ class Journal(JournalCore):
         self.is_eager = durability != "none" and not self.is_readonly
         self.is_strict = durability == "always" and not self.is_readonly
         self.lock: OpenFile | None = None
+        self.recipes: StoredRecipes | None = None
         #: Numbers of the dictionaries that the log has.
         self.logged: set[int] = set()
         self.commit_count = 0
@@ -91,6 +93,13 @@ class Journal(JournalCore):
     def check_key(self, key: object) -> None:
         """Raise TypeError for a key that cannot be stored."""
         self.form.key_bytes(key)
+
+    def check_recipe(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Raise TypeError for a recipe that cannot be stored."""
+        if self.is_readonly:
+            self.refuse()
+        assert self.recipes is not None
+        self.recipes.check(function, args)
 
     def remember(self, key: object) -> None:
         """Keep what a key had before this write, in case it must be undone."""
@@ -190,6 +199,8 @@ class Journal(JournalCore):
         thread = threading.get_ident()
         if self.is_readonly or thread in (self._committing, self._owner):
             return
+        if self.recipes is not None:
+            self.recipes.prove(list(self.dirty))
         with self._lock:
             self._committing = thread
             try:
@@ -199,7 +210,11 @@ class Journal(JournalCore):
 
     def commit_for_relief(self) -> None:
         """Before values leave RAM: commit, so that they need not be parked; not worth waiting for another thread."""
-        if not self.dirty or self._owner or not self._lock.acquire(blocking=False):
+        if not self.dirty or self._owner:
+            return
+        if self.recipes is not None:
+            self.recipes.prove(list(self.dirty))  # user code: not under the lock
+        if not self._lock.acquire(blocking=False):
             return
         try:
             self.commit()
@@ -314,6 +329,7 @@ class GeneralWay:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.key_bytes = journal.form.key_bytes
+        self.has_recipes = journal.recipes is not None
         self.birth_at = journal.log.birth_at
         self.found_new: set[int] = set()
 
@@ -328,6 +344,12 @@ class GeneralWay:
         new = set(dictionaries.ids) - self.journal.logged - self.found_new
         self.found_new |= new
         return [(number, dictionary_frame(dictionaries, number)) for number in sorted(new) for _ in range(COPIES)]
+
+    def recipe_of(self, entry: JournalEntry, value: Any) -> tuple[bytes, int] | None:
+        """Frame and flags of a record that says how to get a live value, if a recipe was proved to give it."""
+        assert self.journal.recipes is not None
+        found = self.journal.recipes.frame_for(entry.cell, value)
+        return None if found is None else (found[0], _log.PICKLED if found[1] else 0)
 
     def is_same(self, entry: JournalEntry, value: Any) -> bool:
         """Is a live value what was committed? A value that cannot be stored is not: the commit then says why."""

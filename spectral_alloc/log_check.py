@@ -202,7 +202,9 @@ def copy_record(log: Log, place: int, birth: int, flags: int) -> None:
     segment = log._segments[place >> OFFSET_BITS]
     assert isinstance(segment, LogSegment)
     _, frame, key, _ = log._read_parts(segment, place & OFFSET_MASK)
-    log.commit([Record(_log.PUT, key, frame, flags & ~_log.CONTINUES | _log.MOVED, birth)], moving=True, batch=False)
+    kind = _log.REGROWN if flags & _log.IS_REGROWN else _log.PUT
+    flags = flags & ~(_log.CONTINUES | _log.IS_REGROWN) | _log.MOVED
+    log.commit([Record(kind, key, frame, flags, birth)], moving=True, batch=False)
 
 
 def copy_tombstones(log: Log, segment: LogSegment, found: Recovery) -> None:

@@ -166,5 +166,5 @@ class _Mover:
             self.journal.parked[new] = frame_bytes
             is_moved = cell is not None and self.core._ledger.relocate(cell, old, new)
             self.journal.release(old if is_moved else new, frame_bytes)
-        elif record.kind == _log.PUT:
+        elif record.kind in (_log.PUT, _log.REGROWN):
             self.log.release(old if self.journal.relocate(cell, old, new) else new, frame_bytes)

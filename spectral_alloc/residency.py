@@ -23,6 +23,7 @@ RESIDENCY_OF_STATE = {
     "departing": Residency.HOT,
     "warm": Residency.WARM,
     "cold": Residency.COLD,
+    "regrown": Residency.REGROWN,
 }
 
 #: The moves a value can make, as (from, to); enforced where cells change their state (_ledger.pyx).

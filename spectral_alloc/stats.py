@@ -22,6 +22,7 @@ class ThermalStats:
     hot_entries: int
     warm_entries: int
     cold_entries: int
+    regrown_entries: int
     held_entries: int
     pinned_entries: int
     pinned: dict[str, int]
@@ -42,6 +43,7 @@ class ThermalStats:
     hits_hot: int
     hits_warm: int
     hits_cold: int
+    hits_regrown: int
     promotions: int
     demotions: int
     spills: int
@@ -62,8 +64,9 @@ class ThermalStats:
                 f"{self.entries:,} entries, {format_bytes(self.used_bytes)} of {format_bytes(self.limit_bytes)} "
                 f"in memory, {format_bytes(self.disk_live_bytes)} live on disk",
                 f"  {share('hot')} ({format_bytes(self.hot_bytes)}){share('warm')} ({format_bytes(self.warm_bytes)})"
-                f"{share('cold')} ({format_bytes(self.disk_live_bytes)} on disk)",
-                f"  hits: {self.hits_hot:,} hot, {self.hits_warm:,} warm, {self.hits_cold:,} cold; "
+                f"{share('cold')} ({format_bytes(self.disk_live_bytes)} on disk){share('regrown')}",
+                f"  hits: {self.hits_hot:,} hot, {self.hits_warm:,} warm, {self.hits_cold:,} cold, "
+                f"{self.hits_regrown:,} regrown; "
                 f"{self.promotions:,} promotions, {self.demotions:,} demotions, {self.spills:,} spills, "
                 f"{self.migrations:,} band migrations",
                 f"  compression {self.compression_ratio:.2f}x; slow reads "
@@ -75,8 +78,8 @@ class ThermalStats:
 
     def _repr_html_(self) -> str:
         """Return the snapshot as a bar of residencies over a table, for notebooks."""
-        total = max(1, self.hot_entries + self.warm_entries + self.cold_entries)
-        colours = {"hot": "#d9534f", "warm": "#f0ad4e", "cold": "#5b8fc7"}
+        colours = {"hot": "#d9534f", "warm": "#f0ad4e", "cold": "#5b8fc7", "regrown": "#6aa84f"}
+        total = max(1, sum(getattr(self, f"{name}_entries") for name in colours))
         offset, bars = 0.0, []
         for name, colour in colours.items():
             width = 400 * getattr(self, f"{name}_entries") / total

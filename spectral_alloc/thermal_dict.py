@@ -1,9 +1,8 @@
 """ThermalDict: a dict that outgrows RAM and stays a dict."""
 
-import asyncio
 import copyreg
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from reprlib import recursive_repr
 from statistics import quantiles
@@ -24,7 +23,8 @@ from spectral_alloc.errors import ClosedError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.governor import governor
 from spectral_alloc.move_watch import Move, MoveWatch
-from spectral_alloc.prefetching import Prefetch
+from spectral_alloc.prefetching import PrefetchingMethods
+from spectral_alloc.regrow import RegrowMethods, checked_recipe
 from spectral_alloc.residency import RESIDENCY_OF_STATE, Residency
 from spectral_alloc.segments import SEGMENT_BYTES
 from spectral_alloc.stats import ThermalStats
@@ -41,7 +41,7 @@ _ABSENT: Any = object()
 ALIASING = ("exact", "copy")
 
 
-class ThermalDict(DictCore[K, V], DurableMethods):
+class ThermalDict(DictCore[K, V], PrefetchingMethods[K, V], RegrowMethods, DurableMethods):
     """A dict whose values move between live objects, compressed RAM and disk, so that it fits a memory limit.
 
     ``ThermalDict(...)`` takes exactly what ``dict(...)`` takes and shares the process's memory limit (set_memory_limit,
@@ -74,6 +74,8 @@ class ThermalDict(DictCore[K, V], DurableMethods):
         spill_dir: "str | os.PathLike[str] | None" = None,
         disk_limit: int | str | None = None,
         codec: str | None = None,
+        regrow: Callable[[Any], Any] | None = None,
+        regrow_always: bool = False,
         aliasing: str = "exact",
         durability: str = "none",
         interval_seconds: float = 1.0,
@@ -94,7 +96,9 @@ class ThermalDict(DictCore[K, V], DurableMethods):
         shares the process's limit), ``spill_dir`` (existing directory for a private directory of spill files; None
         for the system's temporary directory), ``disk_limit`` (bytes or text; None for no limit), ``codec`` ("raw",
         "lz4", "zstd" or None for automatic), ``aliasing`` ("exact", or "copy" if the program treats values as
-        immutable: then a value may leave while the program still holds it). The others are for tests.
+        immutable: then a value may leave while the program still holds it), ``regrow`` (a pure function that gives the
+        value of any key: docs/regrow.md) and ``regrow_always`` (even if that takes longer than a disk read). The others
+        are for tests.
         Raises: ValueError or TypeError for a bad setting, FileNotFoundError, NotADirectoryError or PermissionError for
         a bad directory; each names what was given.
         Threads: safe.
@@ -114,6 +118,8 @@ class ThermalDict(DictCore[K, V], DurableMethods):
             codec=None if codec == "safe" and path is not None else codec,
             aliasing=aliasing,
             file_system=file_system,
+            regrow=None if regrow is None else checked_recipe(regrow),
+            regrow_always=regrow_always,
         )
         made = cls.__new__(cls)
         if path is None:
@@ -139,6 +145,8 @@ class ThermalDict(DictCore[K, V], DurableMethods):
         if settings.memory_limit_bytes is not None:
             self._ledger.budget = governor.own_budget(settings.memory_limit_bytes)
         self._ledger.ignores_aliases = settings.aliasing == "copy"
+        if settings.regrow is not None:
+            self._grown()
         if store is not None:
             self._adopt_tiers(self._make_tiers(self._ledger, store))
 
@@ -147,6 +155,7 @@ class ThermalDict(DictCore[K, V], DurableMethods):
         reference = self._reference
         tiers.on_backlog = lambda: governor.writer.submit(reference)
         tiers.on_pulse = governor.put_down_slack
+        tiers.serve_recipes(self._regrowth)
         return tiers
 
     def _like(self) -> Self:
@@ -169,6 +178,7 @@ class ThermalDict(DictCore[K, V], DurableMethods):
         """Return a shallow copy with the same settings; the two dicts share every value that can be edited in place."""
         made = self._like()
         made.update(self)
+        made._take_recipes(self._recipes())
         return made
 
     def __or__(self, other: Any) -> Any:
@@ -213,7 +223,8 @@ class ThermalDict(DictCore[K, V], DurableMethods):
         return "{" + ", ".join(f"{key!r}: {value!r}" for key, value in self.items()) + "}"
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return _restore, (type(self), *self._settings.pickled()), self.__getstate__(), None, iter(self.items())
+        settings = (*self._settings.pickled(), self._recipes())
+        return _restore, (type(self), *settings), self.__getstate__(), None, iter(self.items())
 
     # where things are -----------------------------------------------------------------------------------------------
 
@@ -285,7 +296,7 @@ class ThermalDict(DictCore[K, V], DurableMethods):
             disk_file_bytes=tiers.store.file_bytes,
             compression_ratio=tiers.codec.ratio,
             codecs=tiers.codec.stats(),
-            events=dict(tiers.events),
+            events=tiers.events | (self._regrowth.events if self._regrowth is not None else {}),
             slow_read_p50_seconds=cuts[49],
             slow_read_p99_seconds=cuts[98],
         )
@@ -367,42 +378,6 @@ class ThermalDict(DictCore[K, V], DurableMethods):
         self._tell_moves()
         self._settle()
         return RESIDENCY_OF_STATE[_census.state_of(cell)]
-
-    def prefetch(self, keys: Iterable[K]) -> Prefetch:
-        """Bring values of ``keys`` that are on disk into compressed RAM, as far as there is room.
-
-        Returns: a Prefetch; on a running event loop the work is done in a thread, ``await`` it there.
-        Cost: one disk read per value, in the order on disk. Threads: safe.
-        """
-        wanted = list(keys)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return Prefetch(self._tiers.prefetch(self, wanted))
-        return Prefetch(loop.run_in_executor(None, self._tiers.prefetch, self, wanted))
-
-    async def aget(self, key: K, default: Any = _ABSENT) -> V:
-        """Return the value of ``key`` without blocking the event loop when it is on disk or compressed.
-
-        Raises: KeyError if the key is absent and no default is given.
-
-        >>> import asyncio; from spectral_alloc import ThermalDict
-        >>> asyncio.run(ThermalDict(a=1).aget("a"))
-        1
-        """
-        if key not in self and default is not _ABSENT:
-            return default  # type: ignore[no-any-return]  # the caller's own type
-        if key not in self or self._is_live(key):
-            return self[key]
-        loop = asyncio.get_running_loop()
-        if default is not _ABSENT:
-            return await loop.run_in_executor(None, self.get, key, default)
-        return await loop.run_in_executor(None, self.__getitem__, key)
-
-    def _is_live(self, key: K) -> bool:
-        """Is the value a live object? (Unlike where(), this never makes room first, which could take a while.)"""
-        cell = self._find(key)
-        return cell is None or RESIDENCY_OF_STATE[_census.state_of(cell)] is Residency.HOT
 
     def on_move(self, callback: Callable[[Move], None]) -> Callable[[], None]:
         """Call ``callback(move)`` after every move of a value between tiers; returns a function that ends this.
@@ -492,7 +467,8 @@ _AnyThermalDict: TypeAlias = ThermalDict[Any, Any]
 
 
 def _restore(cls: type[_AnyThermalDict], *settings: Any) -> _AnyThermalDict:
-    """Make the empty dict that a pickle or a copy is filled into."""
+    """Make the empty dict that a pickle or a copy is filled into: of Settings.pickled(), and single keys' recipes."""
     made: _AnyThermalDict = copyreg.__newobj__(cls)  # type: ignore[attr-defined]  # undocumented, but what pickle uses
-    made._configure(Settings.restored(*settings))
+    made._configure(Settings.restored(*settings[:-1]))
+    made._take_recipes(settings[-1])
     return made

@@ -35,13 +35,14 @@ from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.limits import resident_bytes
 from spectral_alloc.segments import OFFSET_BITS
-from spectral_alloc.serializer import dumps
+from spectral_alloc.serializer import dumps, loads
 from spectral_alloc.shared_objects import SharedObjects
 from spectral_alloc.spill_directory import validated_spill_dir
 
 if TYPE_CHECKING:
     from spectral_alloc._cell import Cell
     from spectral_alloc._ledger import Ledger
+    from spectral_alloc._regrow import Regrowth
     from spectral_alloc._thermal import DictCore
     from spectral_alloc.log import Log
 
@@ -74,26 +75,28 @@ class Settings:
     codec: str | None = None
     aliasing: str = "exact"
     file_system: FileSystem = field(default=REAL_FILE_SYSTEM, compare=False)
+    regrow: Callable[[Any], Any] | None = None
+    regrow_always: bool = False
 
     def with_memory_limit(self, limit_bytes: int | None) -> "Settings":
         """These settings with another memory limit."""
         return replace(self, memory_limit_bytes=limit_bytes)
 
-    def pickled(self) -> tuple[int | None, str | None, int | None, str | None, str]:
-        """What a pickle keeps of these settings, for ``restored``."""
-        return self.memory_limit_bytes, self.spill_dir, self.disk_limit_bytes, self.codec, self.aliasing
+    def pickled(self) -> tuple[Any, ...]:
+        """What a pickle keeps of these settings, for ``restored``; a recipe must be picklable, as a default factory."""
+        places = self.memory_limit_bytes, self.spill_dir, self.disk_limit_bytes
+        return *places, self.codec, self.aliasing, self.regrow, self.regrow_always
 
     @classmethod
-    def restored(
-        cls, memory: int | None, spill_dir: str | None, disk: int | None, codec: str | None, aliasing: str
-    ) -> "Settings":
+    def restored(cls, memory: int | None, spill_dir: str | None, disk: int | None, *others: Any) -> "Settings":
         """The settings of a pickle; a spill directory that is not fit on this machine is replaced by the system's."""
         if spill_dir is not None:
             try:
                 spill_dir = validated_spill_dir(spill_dir, REAL_FILE_SYSTEM)
             except OSError:
                 spill_dir = None
-        return cls(memory, spill_dir, disk, codec, aliasing)
+        codec, aliasing, regrow, regrow_always = others
+        return cls(memory, spill_dir, disk, codec, aliasing, regrow=regrow, regrow_always=regrow_always)
 
 
 def neighbours(frames: "list[tuple[int, int, Cell]]") -> "Iterator[list[tuple[int, int, Cell]]]":
@@ -149,6 +152,10 @@ class Tiers(Passage):
         """Tell the ledger who hears of dead frames, and who loads a stray cell."""
         self.ledger.serve(release, weakref.WeakMethod(self.load))
 
+    def serve_recipes(self, regrowth: "Regrowth | None") -> None:
+        """Let values leave for their recipes from now on."""
+        self.adopt_recipes(regrowth)
+
     # down -----------------------------------------------------------------------------------------------------------
 
     def relieve(self) -> None:
@@ -201,7 +208,14 @@ class Tiers(Passage):
 
     def _charge_buffers(self) -> None:
         self.shadows.limit(int(self.ledger.value_bytes_allowed * SHADOW_SHARE))
-        self.ledger.charge_buffers(self.codec.resident_bytes + self.shadows.resident_bytes)
+        self.ledger.charge_buffers(self.codec.resident_bytes + self.shadows.resident_bytes + self._recipe_bytes())
+
+    def _recipe_bytes(self) -> int:
+        """RAM of what is known of recipes, whose share is set again."""
+        if self.regrowth is None:
+            return 0
+        self.regrowth.limit(int(self.ledger.value_bytes_allowed * SHADOW_SHARE))
+        return self.regrowth.resident_bytes
 
     def _await_writes(self) -> None:
         """While the limit is exceeded only for frames that another thread is writing, let that thread finish."""
@@ -222,6 +236,8 @@ class Tiers(Passage):
 
     def _send_down(self, departure: Departure, parcel: Parcel) -> None:
         """The general way down: serialise a value; it becomes WARM, or goes into ``parcel`` for the disk."""
+        if self.regrowth is not None and self.regrowth.takes_departure(departure, self.cold_read_seconds):
+            return
         try:
             parts, itemsizes = self._dumps(departure.value, departure.flags)
         except (MemoryError, OSError) as error:
@@ -266,6 +282,8 @@ class Tiers(Passage):
             if shipment is None:
                 return True  # the background writer may have the last ones under way
             before = self.ledger.warm_bytes
+            if self.regrowth is not None and self.regrowth.recipes:
+                self.regrowth.takes_shipped(shipment, self._value_of, self.cold_read_seconds)
             places = self._append(shipment.frames)
             if places is None:
                 return False
@@ -275,6 +293,9 @@ class Tiers(Passage):
             if only is not None:
                 break
         return True
+
+    def _value_of(self, frame: bytes) -> Any:
+        return loads(self.codec.decode(frame))
 
     def _append(self, frames: Sequence[bytes], moving: bool = False) -> list[int] | None:
         """Append frames to the cold store; None if the disk refuses, which is counted and warned about once."""
@@ -346,7 +367,7 @@ class Tiers(Passage):
         departure = depart_cell(self.ledger, cell)
         if departure is None:
             self.spill(1, cell)
-            return bool(self.ledger.whereabouts(cell)[0] == "cold")
+            return bool(self.ledger.whereabouts(cell)[0] in ("cold", "regrown"))
         self._send_down(departure, parcel)
         if parcel.items:
             self._send_parcel(parcel)
@@ -416,6 +437,8 @@ class Tiers(Passage):
             self._sweep_left = len(core)
             self._resident_at_sweep = resident
         self._resident_at_sweep = min(self._resident_at_sweep, resident)
+        if self.regrowth is not None:
+            self._charge_buffers()
         self.on_pulse()
         self.trim(0)
         if self._sweep_left > 0:

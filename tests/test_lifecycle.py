@@ -167,6 +167,7 @@ USES: dict[str, Callable[[Any], Any]] = {
     "prefetch": lambda d: d.prefetch(["a"]),
     "aget": lambda d: asyncio.run(d.aget("a")),
     "on_move": lambda d: d.on_move(print),
+    "regrow": lambda d: d.regrow("a", list),
     "sync": lambda d: d.sync(),
     "transaction": lambda d: d.transaction(),
     "snapshot": lambda d: d.snapshot("/nowhere"),

@@ -8,8 +8,9 @@ from spectral_alloc._cell import LEGAL_MOVES
 
 def test_the_table_of_legal_transitions():
     """Values go down one way, through a departure, and come up from any tier; nothing else is legal."""
-    hot, warm, cold = Residency.HOT, Residency.WARM, Residency.COLD
-    assert {(hot, warm), (hot, cold), (warm, cold), (warm, hot), (cold, warm), (cold, hot)} == LEGAL_TRANSITIONS
+    hot, warm, cold, regrown = Residency.HOT, Residency.WARM, Residency.COLD, Residency.REGROWN
+    stored = {(hot, warm), (hot, cold), (warm, cold), (warm, hot), (cold, warm), (cold, hot)}
+    assert stored | {(hot, regrown), (warm, regrown), (regrown, hot)} == LEGAL_TRANSITIONS
     assert ("hot", "warm") not in LEGAL_MOVES, "a live value leaves only as a departure"
     assert not any(source == "detached" for source, _ in LEGAL_MOVES)
 

@@ -6,6 +6,7 @@
  *   0        8         14      16          24                                28       30      31     32
  *   | payload | next 48 | stamp | previous   | charge 20 state 3 queue 4 ...   | count  | epoch | band |
  *             | frame_bytes 48  | ledger     |  (COLD cells are in no queue)
+ *   | digest, 112 bits        | ledger     |  (REGROWN cells neither)
  *
  * A COLD or WARM cell is its own ghost: `stamp` is the moment at which it was a victim, on the clock of the queue that
  * `from_main` names (policy.h). User-space addresses have 48 bits, so the upper 16 of one link are free for it.
@@ -16,7 +17,10 @@
  *   DEPARTING  the Departure that has the value NONE
  *   WARM       the frame, a bytes object        WARM, or NONE while shipping
  *   COLD       the place on disk, 64 bits       NONE
+ *   REGROWN    the digest of the value, 64 bits NONE   (and 48 more in next_or_length; the value is a recipe's)
  *   DETACHED   the live object or NULL          NONE   (no longer an entry: deleted, or its dict is gone)
+ *
+ * In a durable dict the record at the place of a COLD cell may be a recipe: bit 0 of `ledger` is set then.
  *
  * Invariants (Shelf.check walks them all):
  *   1. A cell is linked in exactly the queue that its `queue` names; NONE is not linked.
@@ -31,28 +35,41 @@
 #include <assert.h>
 #include <stdint.h>
 
-enum { SA_HOT = 0, SA_BACKED = 1, SA_DEPARTING = 2, SA_WARM = 3, SA_COLD = 4, SA_DETACHED = 5, SA_STATE_COUNT = 6 };
+enum {
+    SA_HOT = 0,
+    SA_BACKED = 1,
+    SA_DEPARTING = 2,
+    SA_WARM = 3,
+    SA_COLD = 4,
+    SA_DETACHED = 5,
+    SA_REGROWN = 6,
+    SA_STATE_COUNT = 7
+};
+
+/* States in which the payload is not a reference that the cell owns. */
+enum { SA_NOT_OWNING = 1u << SA_DEPARTING | 1u << SA_COLD | 1u << SA_REGROWN };
 
 /* Row: from; bit: to. DEPARTING is the only way down from HOT, so a value is in some tier at every moment. */
 static const uint8_t sa_legal_moves[SA_STATE_COUNT] = {
     [SA_HOT] = 1u << SA_DEPARTING | 1u << SA_DETACHED,
     [SA_BACKED] = 1u << SA_HOT | 1u << SA_COLD | 1u << SA_DETACHED,
-    [SA_DEPARTING] = 1u << SA_HOT | 1u << SA_WARM | 1u << SA_COLD | 1u << SA_DETACHED,
-    [SA_WARM] = 1u << SA_HOT | 1u << SA_COLD | 1u << SA_DETACHED,
+    [SA_DEPARTING] = 1u << SA_HOT | 1u << SA_WARM | 1u << SA_COLD | 1u << SA_REGROWN | 1u << SA_DETACHED,
+    [SA_WARM] = 1u << SA_HOT | 1u << SA_COLD | 1u << SA_REGROWN | 1u << SA_DETACHED,
     [SA_COLD] = 1u << SA_HOT | 1u << SA_BACKED | 1u << SA_WARM | 1u << SA_DETACHED,
     [SA_DETACHED] = 0,
+    [SA_REGROWN] = 1u << SA_HOT | 1u << SA_DETACHED,
 };
 
 typedef struct sa_cell {
-    void *payload; /* owned; what it is depends on `state` */
-    uint64_t next_or_length : 48; /* linked: address of the next cell, borrowed; COLD: bytes of the frame on disk */
+    void *payload; /* owned, but in SA_NOT_OWNING; what it is depends on `state` */
+    uint64_t next_or_length : 48; /* linked: the next cell, borrowed; COLD: bytes of the frame on disk; REGROWN: digest */
     uint64_t stamp : 16;          /* ghost: when it was a victim, in 1/256 of a capacity; else its credit (policy.h) */
     union {
         struct sa_cell *previous; /* borrowed: neighbour in the queue */
-        void *ledger;             /* borrowed: whose COLD cell it is, so that a stray comparison finds the value */
+        void *ledger;             /* borrowed: whose COLD or REGROWN cell it is, for a stray comparison */
     } at;
     uint32_t charge : 20;   /* sa_charge code of the payload's RAM */
-    uint32_t state : 3;     /* SA_HOT ... SA_DETACHED */
+    uint32_t state : 3;     /* SA_HOT ... SA_REGROWN */
     uint32_t queue : 4;     /* SA_QUEUE_... of policy.h */
     uint32_t frequency : 2; /* hits since the policy last looked, saturating */
     uint32_t flat : 1;      /* the value is deeply immutable, so its frame never goes stale */
@@ -65,6 +82,13 @@ typedef struct sa_cell {
 
 _Static_assert(sizeof(void *) == 8, "addresses are cut to 48 bits, which user space on 64-bit Linux stays within");
 _Static_assert(sizeof(sa_cell) == 32, "the bookkeeping promise of docs/architecture.md counts on 32 bytes");
+
+/* Say that what lies at the place of a COLD cell is a recipe. */
+static inline void sa_cell_mark_recipe(sa_cell *cell, void *ledger) { cell->at.ledger = (void *)((uintptr_t)ledger | 1); }
+
+static inline int sa_cell_has_recipe(const sa_cell *cell) {
+    return cell->state == SA_COLD && (uintptr_t)cell->at.ledger & 1;
+}
 
 static inline sa_cell *sa_cell_next(const sa_cell *cell) { return (sa_cell *)(uintptr_t)cell->next_or_length; }
 

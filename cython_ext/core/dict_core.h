@@ -49,7 +49,7 @@ static void sa_cell_dealloc(PyObject *object) {
     sa_cell *core = &((sa_cell_object *)object)->core;
     if (core->queue != SA_QUEUE_NONE)
         sa_cell_unlink_stray(core);
-    if (core->payload != NULL && core->state != SA_COLD && core->state != SA_DEPARTING)
+    if (core->payload != NULL && !(SA_NOT_OWNING >> core->state & 1))
         Py_DECREF((PyObject *)core->payload);
     Py_TYPE(object)->tp_free(object);
 }

@@ -74,8 +74,11 @@ enum {
 };
 
 /* The stream of the graph of `root`, a new bytes object. NULL with MemoryError; NULL without an exception when a part is of
- * another type or beyond a limit. `portable` writes layouts with the seed of this process: where hashes differ, they are not used. */
-PyObject *sa_graph_write(PyObject *root, int portable);
+ * another type or beyond a limit. `how`: PORTABLE writes layouts with the seed of this process: where hashes differ, they are not used;
+ * ATOMS_APART writes a string or bytes object at every place where it stands, so that the stream does not tell whether
+ * equal ones are one; NO_SETS refuses sets, whose order another process would not get. */
+enum { SA_GRAPH_PORTABLE = 1, SA_GRAPH_ATOMS_APART = 2, SA_GRAPH_NO_SETS = 4 };
+PyObject *sa_graph_write(PyObject *root, int how);
 
 /* Make the graph again. New reference; NULL with MemoryError, or with CorruptFrameError from `damage` (an exception type)
  * if the bytes are not a stream that sa_graph_write makes. */

@@ -17,7 +17,8 @@ enum {
     BUFFER_AT_FIRST = 1024,
     BUFFER_KEPT = 1 << 16, /* memory beyond this is given back after the call */
     VARINT_BYTES_MAX = 10,
-    HEADER_BYTES_MAX = 1 + VARINT_BYTES_MAX
+    HEADER_BYTES_MAX = 1 + VARINT_BYTES_MAX,
+    APART_BYTES_MAX = 1 << 24 /* of a stream with ATOMS_APART: a list of one string a million times is no longer */
 };
 
 typedef enum outcome { DONE, BEGUN, REFUSED, NO_MEMORY } outcome; /* BEGUN: a container, whose frame is on top now */
@@ -40,7 +41,7 @@ typedef struct writer {
     frame *frame;
     size_t frame_count, frame_capacity;
     sa_scratch seen;
-    int portable;
+    int how;
 } writer;
 
 static writer the_writer;
@@ -122,6 +123,12 @@ static outcome refer(writer *out, PyObject *object)
 
 /* ---- atoms ---- */
 
+/* Without references to atoms a small graph could make a stream without end. */
+static inline int is_too_long(const writer *out, size_t more)
+{
+    return out->how & SA_GRAPH_ATOMS_APART && out->length + more > APART_BYTES_MAX;
+}
+
 static outcome write_big_int(writer *out, PyObject *object)
 {
     size_t bits = _PyLong_NumBits(object);
@@ -167,11 +174,14 @@ static outcome write_str(writer *out, PyObject *object)
 {
     size_t count = (size_t)PyUnicode_GET_LENGTH(object);
     int unit = PyUnicode_KIND(object); /* bytes of a character */
-    if (Py_REFCNT(object) > 1 && count >= SA_SHARED_LENGTH_MIN) {
+    if (Py_REFCNT(object) > 1 && count >= SA_SHARED_LENGTH_MIN && !(out->how & SA_GRAPH_ATOMS_APART)) {
         outcome referred = refer(out, object);
         if (referred != BEGUN) {
             return referred;
         }
+    }
+    if (is_too_long(out, count * (size_t)unit)) {
+        return REFUSED;
     }
     if (count > (size_t)PY_SSIZE_T_MAX / 8 || reserve(out, count * (size_t)unit) < 0) {
         return NO_MEMORY;
@@ -189,11 +199,15 @@ static outcome write_str(writer *out, PyObject *object)
 
 static outcome write_blob(writer *out, PyObject *object, unsigned tag, const char *data, size_t length)
 {
-    if (Py_REFCNT(object) > 1 && (tag == SA_TAG_BYTEARRAY || length >= SA_SHARED_LENGTH_MIN)) {
+    int is_apart = tag == SA_TAG_BYTES && (length < SA_SHARED_LENGTH_MIN || out->how & SA_GRAPH_ATOMS_APART);
+    if (Py_REFCNT(object) > 1 && !is_apart) {
         outcome referred = refer(out, object);
         if (referred != BEGUN) {
             return referred;
         }
+    }
+    if (is_too_long(out, length)) {
+        return REFUSED;
     }
     if (reserve(out, length) < 0) {
         return NO_MEMORY;
@@ -289,6 +303,9 @@ static outcome write_set(writer *out, PyObject *object, unsigned depth)
 {
     const PySetObject *set = (const PySetObject *)object;
     int frozen = PyFrozenSet_CheckExact(object);
+    if (out->how & SA_GRAPH_NO_SETS) {
+        return REFUSED;
+    }
     if (Py_REFCNT(object) > 1 && !(frozen && set->used == 0)) {
         outcome referred = refer(out, object);
         if (referred != BEGUN) {
@@ -302,7 +319,7 @@ static outcome write_set(writer *out, PyObject *object, unsigned depth)
     if (!kept && !sa_set_layout_is_sane(object)) {
         return REFUSED;
     }
-    unsigned odd_tag = out->portable ? (frozen ? SA_TAG_SEEDED_FROZENSET : SA_TAG_SEEDED_SET)
+    unsigned odd_tag = out->how & SA_GRAPH_PORTABLE ? (frozen ? SA_TAG_SEEDED_FROZENSET : SA_TAG_SEEDED_SET)
                                      : (frozen ? SA_TAG_ODD_FROZENSET : SA_TAG_ODD_SET);
     put_byte(out, kept ? (frozen ? SA_TAG_FROZENSET : SA_TAG_SET) : odd_tag);
     put_varint(out, (uint64_t)set->used);
@@ -333,7 +350,7 @@ static outcome write_layout(writer *out, PyObject *object)
     if (reserve(out, sizeof seed + 4 * (places + deleted) + 3 * VARINT_BYTES_MAX) < 0) {
         return NO_MEMORY;
     }
-    if (out->portable) {
+    if (out->how & SA_GRAPH_PORTABLE) {
         seed = holds_ints(set) ? sa_int_seed() : sa_process_seed();
         put_data(out, &seed, sizeof seed);
     }
@@ -483,12 +500,12 @@ static void give_back(writer *out)
     }
 }
 
-PyObject *sa_graph_write(PyObject *root, int portable)
+PyObject *sa_graph_write(PyObject *root, int how)
 {
     writer *out = &the_writer;
     PyObject *stream = NULL;
     out->length = out->frame_count = 0;
-    out->portable = portable;
+    out->how = how;
     if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__) {
         return NULL;
     }
