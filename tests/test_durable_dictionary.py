@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,7 +196,11 @@ class Crafted:
 
 
 def low_thresholds(patch: pytest.MonkeyPatch) -> None:
-    """A dictionary for a handful of values."""
+    """A dictionary for a handful of values, trained by commits alone: the background would come when it likes."""
+    train, own = frame_dictionary.FrameDictionaries.train, threading.get_ident()
+    patch.setattr(
+        frame_dictionary.FrameDictionaries, "train", lambda self: threading.get_ident() == own and train(self)
+    )
     for module, name, value in (
         (frame_dictionary, "TRAIN_AT_OFFERED", (32, 64)),
         (frame_dictionary, "SAMPLE_BYTES_MIN", 500),
@@ -241,7 +246,6 @@ def test_a_full_disk_loses_no_dictionary(monkeypatch: pytest.MonkeyPatch) -> Non
     for operation in range(1, 12):
         path = f"{PATH}{operation}"
         with ThermalDict.open(path, file_system=disk) as subject:
-            subject._journal.on_backlog = lambda: None  # type: ignore[union-attr]  # the next commit trains, not the background
             subject.update(records(0, 40))
             subject._journal.commit()  # type: ignore[union-attr]  # it is durable
             subject.update(records(40, 20))
