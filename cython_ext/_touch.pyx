@@ -195,7 +195,11 @@ cdef class Region:
                 pthread_mutex_lock(&sa_touch.lock)
                 count = sa_region_list_edited(self.core, &view[0], room)
                 pthread_mutex_unlock(&sa_touch.lock)
-        return numpy.unique(found[:count])
+        # Not numpy.unique, which imports when it is first called: a fork in another thread's import would stop a child here.
+        found = numpy.sort(found[:count])
+        is_first = numpy.ones(count, dtype=numpy.bool_)
+        is_first[1:] = found[1:] != found[:-1]
+        return found[is_first]
 
     cdef int begin(self, uint64_t window, uint8_t *bytes, uint64_t *mask) noexcept nogil:
         """Copy the edited pages of a window, to be carried; -1 if one cannot be read."""
