@@ -23,6 +23,7 @@ enum {
     PERIODS_SEEN_MAX = 1 << 8,    /* ... and by the needle, which a run behind the change may show every few bytes */
     CHUNKS = 4,
     CHUNK_ITEMS = 512,
+    LEVEL_WRONG_MAX = 8,          /* of as many items: a constant with more exceptions than few is what compression is good at */
     CHUNKS_WRONG_MAX = CHUNKS * CHUNK_ITEMS * 3 / SA_PATCH_SHARE /* an exception differs from both its neighbours */
 };
 
@@ -48,8 +49,9 @@ static int consider_shape(sa_search *search, const sa_writer *head, const uint8_
 /* Do a few pieces of the body differ by `most` items at most from what stands a period before them? */
 static int pieces_agree(const sa_search *search, size_t period, unsigned width, size_t most) {
     size_t items = (search->bytes - period) / width, wrong = 0;
+    size_t some = items / CHUNKS < CHUNK_ITEMS ? items / CHUNKS : CHUNK_ITEMS;
     for (size_t chunk = 0; chunk < CHUNKS; chunk++) {
-        size_t first = items * chunk / CHUNKS, last = first + CHUNK_ITEMS < items ? first + CHUNK_ITEMS : items;
+        size_t first = items * chunk / CHUNKS, last = first + some;
         const uint8_t *here = search->body + period + first * width, *before = here - period;
         if (memcmp(here, before, (last - first) * width) == 0) continue;
         for (size_t item = 0; item < last - first; item++) {
@@ -75,7 +77,7 @@ int sa_search_constant(sa_search *search) {
         if (wrong > SA_PROBES_WRONG_MAX) return 0;
     }
     search->is_level = 1;
-    if (!pieces_agree(search, width, width, CHUNKS_WRONG_MAX)) return 0;
+    if (!pieces_agree(search, width, width, LEVEL_WRONG_MAX)) return 0;
     uint8_t text[2 + 1 + 8] = {SA_TILE, (uint8_t)width, SA_LITERAL};
     memcpy(text + 3, mode, width);
     return sa_search_consider(search, text, 3 + width, width);
