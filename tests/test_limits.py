@@ -1,5 +1,6 @@
 """available_memory_bytes and resident_bytes, on imitations of /proc and /sys."""
 
+import mmap
 import os
 import resource
 from collections.abc import Callable
@@ -295,12 +296,19 @@ def test_resident_bytes_without_statm(machine: Machine, text: str | None) -> Non
     assert peak <= resident_bytes(root) <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def touched_pages() -> mmap.mmap:
+    """64 MiB that are resident; from the system, since malloc may have as much to spare from other tests."""
+    pages = mmap.mmap(-1, 64 << 20)
+    pages[:] = b"x" * len(pages)
+    return pages
+
+
 def test_resident_bytes_sees_growth_and_return() -> None:
     """Touched memory shows up, and leaves the figure when it is given back."""
     before = resident_bytes()
-    block = bytearray(b"x") * (64 << 20)
-    grown = resident_bytes()
-    del block
+    with touched_pages() as pages:
+        grown = resident_bytes()
+        assert len(pages) == 64 << 20
     assert grown - before > 48 << 20
     assert resident_bytes() < grown - (48 << 20)
 
@@ -311,6 +319,6 @@ def test_resident_bytes_after_fork() -> None:
     child = os.fork()
     if child == 0:
         before = resident_bytes()
-        block = bytearray(b"x") * (64 << 20)
-        os._exit(0 if len(block) and resident_bytes() - before > 48 << 20 else 1)
+        with touched_pages():
+            os._exit(0 if resident_bytes() - before > 48 << 20 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

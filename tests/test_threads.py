@@ -217,10 +217,10 @@ def test_writer_trains_and_compacts_beside_threads(
     monkeypatch.setitem(ColdStore.__init__.__kwdefaults__, "segment_bytes", 64 << 10)
     trained: list[bool] = []
     moved: list[str] = []
-    train, move_frame = FrameDictionaries.train, Tiers._move_frame
+    train, move_frames = FrameDictionaries.train, Tiers._move_frames
     monkeypatch.setattr(FrameDictionaries, "train", lambda self: trained.append(train(self)))
     monkeypatch.setattr(
-        Tiers, "_move_frame", lambda *given: moved.append(threading.current_thread().name) or move_frame(*given)
+        Tiers, "_move_frames", lambda *given: moved.append(threading.current_thread().name) or move_frames(*given)
     )
     subject = tiny(memory_limit=2_500_000)
     keys = range(3000)
@@ -346,7 +346,7 @@ def test_read_racing_with_compaction_gives_no_detached_copy(tiny: Callable[..., 
     def move_once() -> None:
         disk.heal()
         origin = subject._ledger.whereabouts(cell)
-        subject._tiers._move_frame(cell, origin[1], origin[2])
+        subject._tiers._move_frames([(origin[1], origin[2], cell)])
         moved.append((origin, subject._ledger.whereabouts(cell)))
 
     disk.before("read_at", move_once)

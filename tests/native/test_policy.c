@@ -318,9 +318,9 @@ static void hits_saturate_and_cool_with_the_epochs(void) {
 
 static void legal_moves_are_those_of_the_table(void) {
     static const char *const table[SA_STATE_COUNT] = {
-        /* to      HBDWCX    from */
-        [SA_HOT] = "..d..x", [SA_BACKED] = "h...cx",    [SA_DEPARTING] = "h..wcx",
-        [SA_WARM] = "h...cx", [SA_COLD] = "hb.w.x", [SA_DETACHED] = "......",
+        /* to      HBDWCXR    from */
+        [SA_HOT] = "..d..x.", [SA_BACKED] = "h...cx.",    [SA_DEPARTING] = "h..wcxr",
+        [SA_WARM] = "h...cxr", [SA_COLD] = "hb.w.x.", [SA_DETACHED] = ".......", [SA_REGROWN] = "h....x.",
     };
     for (unsigned from = 0; from < SA_STATE_COUNT; from++) {
         sa_cell cell = {.state = from};
