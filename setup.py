@@ -6,7 +6,8 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-HEAP = [f"heap{part}.c" for part in ("", "_units", "_slab", "_table", "_move", "_compact", "_figures", "_fork", "_lock")]
+HEAP_PARTS = ("", "_units", "_slab", "_table", "_move", "_compact", "_figures", "_fork", "_lock")
+HEAP = [f"heap{part}.c" for part in HEAP_PARTS]
 TOUCH = [f"touch{part}.c" for part in ("", "_life", "_windows", "_userfault", "_signal")]
 GENERATOR = ["mixer.c", "variates.c", "generator.c"]
 

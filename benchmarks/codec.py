@@ -90,12 +90,14 @@ def by_pcodec() -> System:
     """Its defaults, level 8; bytes as pairs, since it has no type of one byte."""
 
     def numbers(block: Array) -> Array:
-        return block if block.dtype.str[1:] in PCODEC_TYPES else block.reshape(-1).view("u1")[: block.nbytes // 2 * 2].view("u2")
+        if block.dtype.str[1:] in PCODEC_TYPES:
+            return block.reshape(-1)
+        return block.reshape(-1).view("u1")[: block.nbytes // 2 * 2].view("u2")
 
     def encode(block: Array) -> bytes:
         from pcodec import ChunkConfig, standalone
 
-        return bytes(standalone.simple_compress(numbers(block).reshape(-1), ChunkConfig()))
+        return bytes(standalone.simple_compress(numbers(block), ChunkConfig()))
 
     def decode(stored: bytes, block: Array) -> object:
         from pcodec import standalone
@@ -125,16 +127,21 @@ def measure(block: Array, repeats: int) -> dict[str, Any]:
     """Bytes and seconds of one block, and whether it is a formula."""
     block = numpy.ascontiguousarray(block)
     installed = {name: system for name, system in SYSTEMS.items() if system.is_installed}
-    stored = {name: system.encode(block) for name, system in installed.items()}
-    for name, system in installed.items():
-        back = system.decode(stored[name], block)
-        assert name == "pcodec" or bytes(memoryview(back).cast("B")) == block.tobytes(), name  # type: ignore[arg-type]
-    quick = {name: system for name, system in installed.items() if name != SLOW}
-    taken = interleaved({name: lambda s=system: s.encode(block) for name, system in quick.items()}, repeats)
-    taken |= interleaved({SLOW: lambda: installed[SLOW].encode(block)}, 1)
-    back_taken = interleaved(
-        {name: lambda n=name, s=system: s.decode(stored[n], block) for name, system in installed.items()}, repeats
-    )
+    stored: dict[str, bytes] = {}
+
+    def store(name: str) -> Callable[[], None]:
+        return lambda: stored.update({name: installed[name].encode(block)})
+
+    def fetch(name: str) -> Callable[[], object]:
+        return lambda: installed[name].decode(stored[name], block)
+
+    taken = interleaved({SLOW: store(SLOW)}, 1)
+    taken |= interleaved({name: store(name) for name in installed if name != SLOW}, repeats)
+    back_taken = interleaved({name: fetch(name) for name in installed}, repeats)
+    for name in installed:
+        back = memoryview(fetch(name)()).cast("B")  # type: ignore[arg-type]  # all return buffers
+        assert bytes(back) == block.tobytes()[: len(back)]
+        assert len(back) == block.nbytes
     found = _formula.find(block)
     blocks = _frame.parse(stored["ours"])
     return {
@@ -158,23 +165,25 @@ def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return summed
 
 
-def speeds(row: dict[str, Any], key: str, name: str) -> float:
-    """GB/s of raw bytes."""
-    return float(row["raw_bytes"] / row[key][name] / 1e9)
-
-
 NAMES = ("ours", "zstd-3", SLOW, "blosc2", "pcodec")
+RATES = " ".join(f"{name[:7]:>7}" for name in NAMES)
+HEAD = " ".join([f"{'':<26} {'':>5}", *(f"{name:>9}" for name in NAMES), f" {RATES}  {RATES}  search"])
+TITLE = f"{'':<32} {'bytes':>49}  {'encoding, GB/s':>39}  {'decoding, GB/s':>39}  / zstd-3"
+
+
+def rates(row: dict[str, Any], key: str) -> str:
+    """GB/s of raw bytes of each system."""
+    shown = (f"{row['raw_bytes'] / row[key][name] / 1e9:>7.3f}" if name in row[key] else f"{'-':>7}" for name in NAMES)
+    return " ".join(shown)
 
 
 def print_row(name: str, row: dict[str, Any]) -> None:
-    """Bytes of all systems, then GB/s of ours, zstd-3 and pcodec, and what the search costs."""
-    sizes = " ".join(f"{row['bytes'].get(system, 0) or 'absent':>10}" for system in NAMES)
-    both = []
-    for key in ("encode_seconds", "decode_seconds"):
-        both += [f"{speeds(row, key, system):>6.2f}" if system in row[key] else "     -" for system in NAMES]
+    """Bytes and GB/s of all systems, and what the search costs."""
+    sizes = " ".join(f"{row['bytes'].get(system) or 'absent':>9}" for system in NAMES)
     share = row["search_seconds"] / row["encode_seconds"]["zstd-3"]
     hit = f"{row['hits']}/{row['blocks']}" if "hits" in row else "hit" if row["is_formula"] else "-"
-    print(f"{name:<25} {hit:>5} {sizes}  {' '.join(both[:5])}  {' '.join(both[5:])}  {share:>6.1%}")
+    both = f"{rates(row, 'encode_seconds')}  {rates(row, 'decode_seconds')}"
+    print(f"{name:<26} {hit:>5} {sizes}  {both}  {share:>6.2%}")
 
 
 def verdicts(name: str, must_win: bool, row: dict[str, Any]) -> list[str]:
@@ -203,10 +212,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="name of a kind; may be given again")
     options = parser.parse_args()
     absent = [f"{name} ({system.needs})" for name, system in SYSTEMS.items() if not system.is_installed]
-    heads = " ".join(f"{name:>10}" for name in NAMES)
-    short = " ".join(f"{name[:6]:>6}" for name in NAMES)
-    print(f"bytes of {options.bytes:,}; GB/s; search: its time as a share of zstd-3's.   Absent: {', '.join(absent) or 'none'}")
-    print(f"{'':<25} {'':>5} {heads}  {'encode ' + short[7:]}  {'decode ' + short[7:]}  search")
+    print(f"blocks of {options.bytes:,} bytes; absent: {', '.join(absent) or 'nothing'}", TITLE, HEAD, sep="\n")
     rows: dict[str, Any] = {}
     wrong: list[str] = []
     kinds = codec_corpus.synthetic(options.bytes)
@@ -225,7 +231,8 @@ def main() -> None:
             continue
         sources[name] = total([measure(block, options.repeats) for block in blocks])
         print_row(name, sources[name])
-    print(f"formulas: {hits} of {len(rows)} kinds; real data: {sum(row['hits'] for row in sources.values() if row)} blocks")
+    real_hits = sum(row["hits"] for row in sources.values() if row)
+    print(f"formulas: {hits} of {len(rows)} kinds; {real_hits} blocks of real data")
     print("\n".join(["does not hold:", *wrong]) if wrong else "all that must hold holds")
     save("codec", {"kinds": rows, "real": sources, "wrong": wrong})
 

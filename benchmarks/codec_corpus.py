@@ -1,4 +1,4 @@
-"""The blocks that benchmarks/codec.py compresses: 32 kinds of 1 MiB that programs make, and real data where there is any."""
+"""The blocks that benchmarks/codec.py compresses: 32 kinds of 1 MiB that programs make, and real data."""
 
 import importlib.util
 import sysconfig
@@ -15,7 +15,7 @@ from spectral_alloc.permutation import Permutation
 Array = numpy.ndarray[Any, Any]
 
 BLOCK_BYTES = 1 << 20
-REAL_BLOCKS_MAX = 12  # of each source, spread over all of it
+REAL_BLOCKS_MAX = 6  # of each source, spread over all of it
 
 
 def draw() -> numpy.random.Generator:
@@ -69,7 +69,7 @@ def synthetic(block_bytes: int = BLOCK_BYTES) -> dict[str, tuple[bool, Callable[
         "permutation by numpy": (False, lambda: numpy.random.default_rng(0).permutation(n)),
         "our permutation": (True, lambda: Permutation(n, seed=1)[:]),
         "our space f64": (True, lambda: GenerativeSpace(1337)[10**15 : 10**15 + n]),
-        "our space, 3 edits": (True, lambda: edited(GenerativeSpace(1337)[10**15 : 10**15 + n], 3.1 / n)),
+        "our space, an edit": (True, lambda: edited(GenerativeSpace(1337)[10**15 : 10**15 + n], 1.1 / n)),
         "urandom": (False, lambda: numpy.frombuffer(draw().bytes(block_bytes), "u8")),
     }
 
@@ -79,16 +79,15 @@ def cut(data: Array, block_bytes: int) -> Iterator[Array]:
     flat = numpy.ascontiguousarray(data).reshape(-1)
     items = block_bytes // flat.itemsize
     count = len(flat) // items
-    for number in range(0, count, max(1, count // REAL_BLOCKS_MAX)):
+    for number in range(0, count, -(-count // REAL_BLOCKS_MAX)):
         yield flat[number * items : (number + 1) * items]
 
 
 def interpreter_files(block_bytes: int) -> Iterator[Array]:
     """The source of the standard library, and the shared objects beside it, as the interpreter reads them."""
     library = Path(sysconfig.get_path("stdlib"))
-    for pattern in ("*.py", "lib-dynload/*.so"):
-        data = b"".join(path.read_bytes() for path in sorted(library.glob(pattern)))
-        yield from cut(numpy.frombuffer(data, "u1"), block_bytes)
+    files = [path for pattern in ("*.py", "lib-dynload/*.so") for path in sorted(library.glob(pattern))]
+    yield from cut(numpy.frombuffer(b"".join(path.read_bytes() for path in files), "u1"), block_bytes)
 
 
 def images(block_bytes: int) -> Iterator[Array]:

@@ -140,6 +140,7 @@ cdef class Commit:
         self.has_recipes = general.has_recipes
         self.frames, self.keys, self.failures, self.dictionaries = [], [], [], []
         self.entries, self.things = journal.gather(with_edited)
+        self.name_entries()
 
     def __dealloc__(self):
         if self.entries is not None:
@@ -159,7 +160,6 @@ cdef class Commit:
         """Add every clean entry whose live value is not what was committed."""
         cdef JournalCore journal = self.journal
         cdef JournalEntry entry
-        cdef bint is_nameless = False
         for entry in list(journal.entries.values()):
             if entry.flat or entry.cell is None or entry.cell.core.state > SA_DEPARTING or not journal.has_latest(entry):
                 continue
@@ -173,9 +173,16 @@ cdef class Commit:
             entry.in_flight = FOUND_LIVE
             self.entries.append(entry)
             self.things.append(value)
-            is_nameless |= entry.key is UNKNOWN
-        if is_nameless:
-            journal.resolve_keys(self.entries)
+        self.name_entries()
+
+    cdef int name_entries(self) except -1:
+        """Find the keys of entries that were only read before they were edited."""
+        cdef JournalEntry entry
+        for entry in self.entries:
+            if entry.key is UNKNOWN:
+                self.journal.resolve_keys(self.entries)
+                return 0
+        return 0
 
     # entries to records -----------------------------------------------------------------------------------------------
 

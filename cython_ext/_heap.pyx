@@ -65,12 +65,10 @@ for _number, _prime in enumerate((2, 3, 5, 7, 11, 13, 17)):
 
 cdef uint64_t address_of(object address) except? 0:
     """An address as C has it; what can be none is refused. A long has 64 bits here, and converts faster than a long long."""
-    cdef uint64_t number = 0
     try:
-        number = PyLong_AsUnsignedLong(address)
+        return PyLong_AsUnsignedLong(address)
     except (OverflowError, TypeError):
         refuse_address(address)
-    return number
 
 
 cdef uint64_t block_of(object address) except? 0:
@@ -461,6 +459,12 @@ Count an access, bring the block back if it has earned that, and return its Resi
             moved = sa_heap_compact_step(&self.heap, number, byte_budget, &position)
         self.charge(number)
         return moved, position
+
+    def _purge(self, unsigned number, int64_t byte_budget):
+        """Give back about so many bytes of free pages of a class; returns how many."""
+        cdef int64_t given = sa_heap_purge(&self.heap, number, byte_budget)
+        self.charge(number)
+        return given
 
     @property
     def _mismatch(self):

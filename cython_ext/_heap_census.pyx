@@ -56,17 +56,34 @@ def census(HeapCore core not None):
     return found
 
 
+def page_count(HeapCore core not None):
+    """How many pages of generated blocks are held. O(blocks)."""
+    cdef sa_block_census sums
+    cdef int number
+    memset(&sums, 0, sizeof(sums))
+    with nogil:
+        for number in range(SA_CLASS_COUNT):
+            sa_heap_census(&core.heap, number, &sums)
+    return sums.page_count
+
+
 def bands(HeapCore core not None):
     """The zero index of each heat code."""
     return [core.band_of_heat[code] for code in range(SA_HEAT_COUNT)]
 
 
-def addresses(HeapCore core not None, unsigned number, uint64_t position):
-    """(some addresses of a class, position to go on from; 0 at the end)."""
+def dirty_bytes(HeapCore core not None):
+    """Bytes of pages of each class that are free as a whole, and were not given back."""
+    cdef int number
+    return [sa_heap_dirty(&core.heap, number) for number in range(SA_CLASS_COUNT)]
+
+
+def addresses(HeapCore core not None, unsigned number, uint64_t position, unsigned mask):
+    """(some addresses of a class in states of the mask, position to go on from; 0 at the end)."""
     cdef uint64_t found[ADDRESSES_AT_ONCE]
     cdef int length
     with nogil:
-        length = sa_heap_addresses(&core.heap, number, &position, found, ADDRESSES_AT_ONCE)
+        length = sa_heap_addresses(&core.heap, number, mask, &position, found, ADDRESSES_AT_ONCE)
     return [found[at] for at in range(length)], position
 
 

@@ -23,15 +23,14 @@ import numpy
 
 from spectral_alloc.errors import CorruptFrameError
 
-PAGE_BYTES = SA_PAGE_BYTES
-WINDOW_BYTES = SA_WINDOW_BYTES
-LIMIT_BYTES_MIN = SA_TOUCH_PAGES_MIN * SA_PAGE_BYTES
-WAYS = ("userfaultfd", "userfaultfd-user", "signal")
-
 cdef enum:
     REFRESHES_PER_LOCK = 1024
     WARM_SHARE = 8  # one part of the limit in so many is for packed pages
 
+PAGE_BYTES = SA_PAGE_BYTES
+WINDOW_BYTES = SA_WINDOW_BYTES
+LIMIT_BYTES_MIN = SA_TOUCH_PAGES_MIN * SA_PAGE_BYTES * WARM_SHARE // (WARM_SHARE - 1)
+WAYS = ("userfaultfd", "userfaultfd-user", "signal")
 
 def start(int way, /):
     """Begin with a way (position in WAYS) for all regions; it stays. Errors: OSError if the system does not permit it."""
@@ -124,7 +123,7 @@ cdef class Region:
 
     def set_limit(self, long long limit_bytes, /):
         """Take another limit, at least LIMIT_BYTES_MIN; pages above it leave at once, as far as the disk takes edited ones."""
-        limit_bytes = max(limit_bytes, <long long>LIMIT_BYTES_MIN)
+        limit_bytes = max(limit_bytes, <long long>SA_TOUCH_PAGES_MIN * SA_PAGE_BYTES * WARM_SHARE // (WARM_SHARE - 1))
         cdef long long warm = <long long>self.core.store.segments[0].end_sectors * SA_SECTOR_BYTES
         cdef uint64_t pages = <uint64_t>max((limit_bytes - max(warm, limit_bytes // WARM_SHARE)) // SA_PAGE_BYTES,
                                             <long long>SA_TOUCH_PAGES_MIN)

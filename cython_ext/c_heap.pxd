@@ -88,9 +88,11 @@ cdef extern from "heap.h" nogil:
     int sa_heap_victims(sa_heap *heap, unsigned number, unsigned mask, unsigned window, uint64_t *addresses,
                         int count_max)
     int64_t sa_heap_compact_step(sa_heap *heap, unsigned number, int64_t byte_budget, uint64_t *position)
+    int64_t sa_heap_purge(sa_heap *heap, unsigned number, int64_t byte_budget)
+    int64_t sa_heap_dirty(const sa_heap *heap, unsigned number)
     int64_t sa_heap_resident(const sa_heap *heap, unsigned number)
     int64_t sa_heap_state_bytes(const sa_heap *heap, unsigned number, unsigned state)
     void sa_heap_figures(sa_heap *heap, unsigned number, sa_arena_figures *figures)
     void sa_heap_census(sa_heap *heap, unsigned number, sa_block_census *sums)
-    int sa_heap_addresses(sa_heap *heap, unsigned number, uint64_t *position, uint64_t *addresses, int count_max)
+    int sa_heap_addresses(sa_heap *heap, unsigned number, unsigned mask, uint64_t *position, uint64_t *addresses, int count_max)
     int sa_heap_check(sa_heap *heap, unsigned number)

@@ -1,5 +1,6 @@
 """The committer: one daemon thread a process that settles journals of durability="interval" when they are due."""
 
+import heapq
 import threading
 import time
 import weakref
@@ -41,18 +42,22 @@ class Committer:
             self._thread.start()
 
     def _run(self) -> None:
+        waiting: list[tuple[float, int, weakref.ref[Settling]]] = []  # a heap; the number keeps ties in order
+        number = 0
         while self._thread is threading.current_thread():
+            left_seconds = waiting[0][0] - time.monotonic() if waiting else IDLE_SECONDS
             try:
-                due_seconds, reference = self._queue.get(timeout=IDLE_SECONDS)
+                due_seconds, reference = self._queue.get(timeout=max(0.0, left_seconds))
+                number += 1
+                heapq.heappush(waiting, (due_seconds, number, reference))
             except Empty:
-                self._thread = None
-                if self._queue.empty():
-                    return
-                self._thread = threading.current_thread()
-                continue
-            # In the order of submission, which is that of the due times while all intervals are alike.
-            time.sleep(max(0.0, due_seconds - time.monotonic()))
-            self._settle(reference)
+                if not waiting:
+                    self._thread = None
+                    if self._queue.empty():
+                        return
+                    self._thread = threading.current_thread()
+            while waiting and waiting[0][0] <= time.monotonic():
+                self._settle(heapq.heappop(waiting)[2])
 
     def _settle(self, reference: "weakref.ref[Settling]") -> None:
         journal = reference()

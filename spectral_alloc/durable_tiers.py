@@ -7,6 +7,7 @@ Before a relief what is dirty is committed, so parking is left for values that w
 inside a transaction. Frames of clean entries that are WARM (prefetch brought them) go back to their places.
 """
 
+import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from spectral_alloc._departure import Departure, ship
 from spectral_alloc._passage import Parcel
 from spectral_alloc.errors import ClosedError, CorruptFrameError
+from spectral_alloc.frame import FORMULA_GROWTH_MAX
 from spectral_alloc.journal import Journal
 from spectral_alloc.log import Log
 from spectral_alloc.log_compaction import compact_segments, compaction_victims
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DurableTiers"]
 
+HELP_FROM_SHARE = 0.8  # dead bytes by live bytes from which whoever writes must help with compaction
 RETURNS_PER_TURN = 1024  # values brought back before other containers have their turn
 RETURNS_PER_PAUSE = 16
 PAUSE_SECONDS = 0.0005
@@ -50,10 +53,12 @@ class DurableTiers(Tiers):
     def __init__(self, ledger: "Ledger", settings: Settings, log: Log) -> None:
         super().__init__(ledger, settings, log)
         self.returning: list[Cell] = []
+        self._compacting = threading.RLock()
 
     def serve(self, journal: Journal) -> None:
         """Take orders from a journal: from now on it decides which frames on disk are dead."""
         self.journal = journal
+        self.codec.formula_growth_max = None if journal.form.is_trusted else FORMULA_GROWTH_MAX
         self.consult(journal)
         # Weakly: the collector does not look into the ledger, which the journal refers to.
         reference = weakref.ref(journal)
@@ -64,6 +69,14 @@ class DurableTiers(Tiers):
                 living.release(place, frame_bytes)
 
         self._serve(release)
+        own = weakref.WeakMethod(self.after_commit)
+
+        def on_written(may_wait: bool) -> None:
+            after_commit = own()
+            if after_commit is not None:
+                after_commit(may_wait)
+
+        journal.on_written = on_written
 
     def serve_recipes(self, regrowth: "Regrowth | None") -> None:
         """Let recipes stand in the log for values from now on."""
@@ -210,6 +223,26 @@ class DurableTiers(Tiers):
 
     def compact(self, core: "DictCore[Any, Any]") -> None:
         """Move what is live out of the segments whose moving pays, and settle it, so that the files can go."""
+        with self._compacting:
+            self._compact(core)
+
+    def after_commit(self, may_wait: bool) -> None:
+        """Much was written: have the background compact, or help where it falls behind those who write.
+
+        ``may_wait``: the caller has no lock that a compaction under way could need.
+        """
+        log, core = self.store, self.journal.container()
+        if core is None or self._compacting._is_owned():  # type: ignore[attr-defined]  # what Condition asks
+            return
+        if self.wants_compaction:
+            self.on_backlog()
+            if log.dead_bytes > HELP_FROM_SHARE * log.live_bytes and self._compacting.acquire(blocking=may_wait):
+                try:
+                    self.compact(core)
+                finally:
+                    self._compacting.release()
+
+    def _compact(self, core: "DictCore[Any, Any]") -> None:
         self.journal.commit_for_relief()
         try:
             self.compact_segments(core, set(compaction_victims(self.store)))
@@ -225,4 +258,5 @@ class DurableTiers(Tiers):
     def after_fork_in_child(self) -> None:
         """The log belongs to the parent."""
         super().after_fork_in_child()
+        self._compacting = threading.RLock()
         self.journal.after_fork_in_child()

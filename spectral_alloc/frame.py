@@ -55,6 +55,8 @@ OWN_BLOCK_FROM_BYTES = 512
 FORMULA_FROM_BYTES = 512
 #: ... and one of so few bytes is taken without a look at what compression would make of the block.
 FORMULA_SURE_BYTES = 64
+#: How many times its length a formula may give where anybody may have written it: as many as zstd.
+FORMULA_GROWTH_MAX = 1 << 15
 #: Blocks below this are small: they repeat little within themselves, much among each other.
 LARGE_FROM_BYTES = 4096
 SAMPLE_BYTES = 4096
@@ -65,6 +67,8 @@ LZ4_BYTES_MAX = 0x7E000000
 RAW_ABOVE_SHARE = 0.95
 #: LZ4 at this share or better is taken for its speed without looking at zstd ...
 LZ4_GOOD_SHARE = 0.67
+#: ... but not at this one: near its limit of 255 times zstd is the faster of the two, and takes a tenth of the bytes.
+LZ4_TINY_SHARE = 0.02
 #: ... which must beat it by so much to be worth its time.
 ZSTD_WINS_SHARE = 0.85
 #: One in so many small values is compressed both ways, to learn which suits this container.
@@ -121,6 +125,8 @@ class FrameCodec:
         self.express = Express(self._dictionaries, self._tally)
         self._small_turn = 0
         self._small_zstd_share = 0.0
+        #: How many times its own length a formula may give; None for any. Set for frames that others may have written.
+        self.formula_growth_max: int | None = None
 
     @property
     def codec(self) -> str | None:
@@ -256,10 +262,15 @@ class FrameCodec:
         try:
             if item_size == 1 and len(data) < LARGE_FROM_BYTES:
                 return _formula.find_flat(data)
-            return _formula.find(data)
+            formula = _formula.find(data)
+            return None if formula is None or self._is_too_much(len(data), len(formula)) else formula
         except MemoryError:
             self._tally.failed(FORMULA)
             return None
+
+    def _is_too_much(self, raw_bytes: int, formula_bytes: int) -> bool:
+        """Does a formula give more than may be believed?"""
+        return self.formula_growth_max is not None and raw_bytes > self.formula_growth_max * formula_bytes
 
     def _plain_block(self, data: bytes | memoryview, raw_lengths: tuple[int, ...], item_size: int) -> "Block":
         """Compress one block, or keep it raw where that gains too little."""
@@ -326,6 +337,8 @@ class FrameCodec:
                 item_size = 1
         if self._codec is not None:
             return named, item_size
+        if best <= LZ4_TINY_SHARE * len(sample):
+            return ZSTD, item_size
         if best <= LZ4_GOOD_SHARE * len(sample) and fits:
             return LZ4, item_size
         by_zstd = len(self._zstd(sample))
@@ -381,6 +394,8 @@ class FrameCodec:
         if codec == RAW:
             return payload
         if codec == FORMULA:
+            if self._is_too_much(raw_bytes, len(payload)):
+                raise CorruptFrameError(f"{raw_bytes} bytes from a formula of {len(payload)} need trust to be believed")
             return _formula.grow(payload, raw_bytes)
         data: bytes
         try:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_alloc._heap import CLASS_COUNT, FILL_BY_SPACE, GROWN, PAGE_BYTES, HeapCore
-from spectral_alloc._heap_census import census
+from spectral_alloc._heap_census import page_count
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.generative_space import GenerativeSpace
 
@@ -250,7 +250,7 @@ class GeneratedBlocks:
 
     def check(self) -> None:
         """Raise AssertionError if a page is held that the content would give, lies beyond its block, or has none."""
-        held = sum(each["page_count"] for each in census(self.core))
+        held = page_count(self.core)
         named = sum(len(pages) for pages in self.core._written().values())
         assert held == named, f"{held} pages are held, and {named} are named"
         for address, pages in list(self.core._written().items()):

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["DURABILITY", "Journal"]
 
 ENTRY_BYTES = 80 + 32  # a JournalEntry, and the number that `entries` knows it by
+LOOK_EVERY_BYTES = 1 << 20  # written between two looks at what is dead
 TRAIN_FOR_ENTRIES = 2048  # still to be written, for which a commit waits until a dictionary is trained
 DURABILITY = ("none", "interval", "always")
 ABSENT: Any = object()
@@ -82,6 +83,9 @@ class Journal(JournalCore):
         self._due: float | None = None
         self._local = threading.local()
         self.on_backlog: Callable[[], None] = lambda: None
+        #: Called after commits that wrote much, without the lock where that is possible; told so.
+        self.on_written: Callable[[bool], None] = lambda may_wait: None
+        self._looked_at_bytes = 0
         self._serve(container._ledger)
 
     # before a write -------------------------------------------------------------------------------------------------
@@ -207,6 +211,14 @@ class Journal(JournalCore):
                 self._commit_batch(everything)
             finally:
                 self._committing = 0
+        self._after_commit()
+
+    def _after_commit(self) -> None:
+        """Now and then let somebody look whether the log has grown too long."""
+        written = self.log.written_bytes
+        if written - self._looked_at_bytes >= LOOK_EVERY_BYTES:
+            self._looked_at_bytes = written
+            self.on_written(not self._lock._is_owned())  # type: ignore[attr-defined]  # what Condition asks
 
     def commit_for_relief(self) -> None:
         """Before values leave RAM: commit, so that they need not be parked; not worth waiting for another thread."""
@@ -222,6 +234,7 @@ class Journal(JournalCore):
             self.relief_failure_count += 1  # sync() raises it again
         finally:
             self._lock.release()
+        self._after_commit()
 
     def _commit_batch(self, everything: bool) -> None:
         general = GeneralWay(self)

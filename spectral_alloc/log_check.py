@@ -9,10 +9,11 @@ import os
 from dataclasses import dataclass
 
 from spectral_alloc import _log
+from spectral_alloc._frame import FORMULA, parse
 from spectral_alloc.durable import DurableSettings, open_log
 from spectral_alloc.errors import CorruptFrameError, CorruptLogError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
-from spectral_alloc.frame import FrameCodec
+from spectral_alloc.frame import FORMULA_GROWTH_MAX, FrameCodec
 from spectral_alloc.log import Log, Record, log_name
 from spectral_alloc.log_compaction import hints_in
 from spectral_alloc.log_dictionaries import load_dictionaries
@@ -115,6 +116,14 @@ def repair(
         del lock
 
 
+def check_frame(codec: FrameCodec, frame: bytes) -> None:
+    """Raise CorruptFrameError unless a frame is whole; what would take far more memory than the file is not grown."""
+    for kind, _, _, raw_lengths, payload in parse(frame):
+        if kind == FORMULA and sum(raw_lengths) > FORMULA_GROWTH_MAX * len(memoryview(payload)):
+            return  # its checksum is right
+    codec.decode(frame)
+
+
 def name_damage(found: Recovery) -> None:
     """Find the keys of damaged records in hint files, check every frame, and drop what is damaged from the index."""
     codec = FrameCodec()
@@ -131,7 +140,7 @@ def name_damage(found: Recovery) -> None:
         named.append(Damage(damage.file, damage.offset, damage.length, key, damage.what))
     for key, place, frame_bytes, _, _ in found.index.entries():
         try:
-            codec.decode(found.log.read(place, frame_bytes))
+            check_frame(codec, found.log.read(place, frame_bytes))
         except (CorruptFrameError, EOFError) as error:
             segment = found.log._segments[place >> OFFSET_BITS]
             assert isinstance(segment, LogSegment)

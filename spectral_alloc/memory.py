@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from enum import IntEnum
+from math import prod
 from types import TracebackType
 from typing import Any, NamedTuple, Self, SupportsIndex
 
@@ -21,6 +22,7 @@ from spectral_alloc.generated_blocks import GENERATED_AXIS, GeneratedBlocks, axi
 from spectral_alloc.generative_space import GenerativeSpace
 from spectral_alloc.governor import governor
 from spectral_alloc.heat import FREQUENCY_PER_DOUBLING
+from spectral_alloc.memory_disk import scrub
 from spectral_alloc.memory_stats import RESIDENCY_OF_BLOCK, MemoryStats, gather
 from spectral_alloc.memory_tiers import AUTO, COLD, HOT, STEP_BYTES, WARM, MemoryTiers
 from spectral_alloc.memory_touch import memory_array
@@ -215,7 +217,8 @@ class SpectralMemory(HeapCore):
         size = view.nbytes
         if shape is None:
             shape = size // kind.itemsize
-        wanted = int(np.prod(shape)) * kind.itemsize
+        items = shape if isinstance(shape, int) else int(prod(shape))
+        wanted = items * kind.itemsize
         if wanted > size:
             raise ValueError(f"an array of {wanted} bytes does not fit the block of {size} at {address:#018x}")
         made: NDArray[Any] = np.ndarray(shape, kind, buffer=view)
@@ -342,12 +345,15 @@ class SpectralMemory(HeapCore):
         """Move blocks together so that resident memory follows what is live; returns the bytes that were moved.
 
         Parameters: step_bytes (moved or looked at under a lock at once: 256 KiB take about 0.2 ms).
-        Blocks that are viewed stay. Runs by itself when the memory limit presses. Threads: any; the GIL is released.
+        Blocks that are viewed stay. Files of cold frames that are half dead are written anew. Runs by itself when the
+        memory limit presses. Threads: any; the GIL is released.
         """
         self._raise_closed()
         if step_bytes < 1:
             raise ValueError(f"step_bytes must be at least 1, not {step_bytes!r}")
-        return self._tiers.compact(step_bytes)
+        moved = self._tiers.compact(step_bytes)
+        self._tiers.compact_files(None)
+        return moved
 
     def scrub(self) -> ScrubReport:
         """Read every frame and check it; repair damaged ones on disk by their stripe, if redundancy is 1 or 2.
@@ -361,7 +367,7 @@ class SpectralMemory(HeapCore):
         ScrubReport(checked=0, repaired=0, lost=())
         """
         self._raise_closed()
-        return self._tiers.scrub()
+        return scrub(self._tiers)
 
     # looking at it ----------------------------------------------------------------------------------------------------
 

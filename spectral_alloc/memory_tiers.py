@@ -35,14 +35,16 @@ from spectral_alloc._heap import (
     PLACE,
     HeapCore,
 )
-from spectral_alloc._heap_census import addresses, live_bytes, state_bytes, warm_bytes
+from spectral_alloc._heap_census import dirty_bytes, live_bytes, state_bytes, warm_bytes
 from spectral_alloc.cold_store import ColdStore
+from spectral_alloc.disk_costs import Cost, DiskCosts
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.generated_blocks import GENERATED_AXIS, GeneratedBlocks, axis_of
-from spectral_alloc.stripes import ScrubReport, Stripes
+from spectral_alloc.memory_disk import EVERY_STATE, blocks, compact_files, has_dead_files
+from spectral_alloc.stripes import Stripes
 
-__all__ = ["AUTO", "COLD", "HOT", "WARM", "MemoryTiers"]
+__all__ = ["AUTO", "COLD", "HOT", "STEP_BYTES", "WARM", "MemoryTiers"]
 
 AUTO, HOT, WARM, COLD = range(4)  # temperatures, which are also the hints of core/heap.h
 
@@ -50,16 +52,15 @@ HOT_MASK = 1 << BYTES | 1 << EXTENT
 WARM_MASK = 1 << FRAME | 1 << FRAME_EXTENT
 WARM_SHARE = 0.35  # of the limit: frames in RAM beyond it go to disk first
 BATCH_BYTES = 256 << 10  # frames written to disk in one call
-SLACK_BYTES = 1 << 20  # a relief frees this much more than it must, so that not every call needs one
-SLACK_SHARE = 1 / 32  # ... but no more than this part of the limit
-WINDOW, VICTIMS = 48, 12  # blocks that a search for victims looks at, and how many of them leave
+SLACK_BYTES = 2 << 20  # a relief frees this much more than it must, so that not every call needs one
+SLACK_SHARE = 1 / 16  # ... but no more than this part of the limit
+WINDOW, VICTIMS = 48, 12  # blocks that a search for victims looks at, and how many of them leave, at most
 FRAME_WINS_SHARE = 0.9  # a frame of more than this share of its block is not worth its place in RAM
 ITEM_BYTES = 8  # blocks of whole words are tried as arrays of them
 SHUFFLE_FROM_BYTES = 512
 PROBE_FROM_BYTES = 64
 GARBAGE_SHARE = 1 / 8  # of resident bytes: from here on compaction is tried before blocks leave
 STEP_BYTES = 256 << 10  # moved or looked at in one compaction step
-PURGE = 4 << 56  # the position of core/heap_compact.c at which only pages of free units are left to give back
 FUTILE_SHARE = 1 / 8  # growth that makes a relief worth another try at once
 FAILURES_MAX = 2  # searches without a victim before a relief gives up
 SKIPS_MAX = 256  # calls that do not try again after a relief that gave up
@@ -81,10 +82,12 @@ class MemoryTiers:
         self.store = store
         self.codec = codec
         self.generated = generated
+        #: Large blocks go to disk as they are while that costs less than to pack them, and the disk is not short.
+        self.costs = DiskCosts()
+        self._raw = FrameCodec("raw") if codec.codec is None and not store.is_limited else None
         self.events: Counter[str] = Counter()
         self.promotions = self.demotions = self.spills = self.compactions = 0
-        self.step_seconds_max = 0.0
-        self.victim_heat = 0.0
+        self.step_seconds_max, self.victim_heat, self._victim_bytes = 0.0, 0.0, 1.0
         self._garbage_floor_bytes = self._futile_bytes = self._skips = 0
         self._backoff = 1
         self._relieving = threading.RLock()
@@ -137,11 +140,17 @@ class MemoryTiers:
         if state == GROWN:
             return self._grown(address, size) if axis_of(address) == GENERATED_AXIS else b""
         try:
-            is_cold = state == PLACE
-            frame = self.store.read(where, frame_bytes) if is_cold else self.core._copy_out(address, state, frame_bytes)
+            start = perf_counter()
+            if state == PLACE:
+                frame: bytes | None = self.store.read(where, frame_bytes)
+                self.costs.add(Cost.READ, frame_bytes, -start + (start := perf_counter()))
+            else:
+                frame = self.core._copy_out(address, state, frame_bytes)
             if frame is None:
                 return None
             (data,) = self.codec.decode(frame)
+            if frame_bytes < size:
+                self.costs.add(Cost.DECODED, size, perf_counter() - start)
         except (CorruptFrameError, OSError) as error:
             if self.core._look(address)[:4] != found[:4]:
                 return None  # freed or moved by another thread between the look and the read
@@ -207,7 +216,10 @@ class MemoryTiers:
             if self._skips > 0 and used <= self._futile_bytes * (1 + FUTILE_SHARE):
                 self._skips -= 1
                 return
-            if self._relieve_to(limit, slack):
+            is_within = self._relieve_to(limit, slack)
+            if has_dead_files(self.store):
+                self.compact_files(1)
+            if is_within:
                 self._backoff = 1
                 return
             # What is left is viewed, or costs more elsewhere than here: not looked through again at every call.
@@ -218,8 +230,7 @@ class MemoryTiers:
         """Free what is above the limit and the slack; False if the heap is above its limit still."""
         failures = 0
         while failures < FAILURES_MAX:
-            self._purge()
-            excess = self.core.excess_bytes(slack)
+            excess = self._purged(slack)
             if excess <= 0:
                 return True
             if self._garbage_bytes() - self._garbage_floor_bytes > max(excess, limit * GARBAGE_SHARE):
@@ -230,36 +241,53 @@ class MemoryTiers:
                 freed = self._spill(excess)
             failures = 0 if freed > 0 else failures + 1
         self.compact(STEP_BYTES)
-        return self.core.excess_bytes() <= 0
+        return self._purged(0) <= 0
+
+    def _purged(self, slack: int) -> int:
+        """Bytes that must leave still, after free pages were given back as far as the limit demands.
+
+        What comes back next takes the others, and the system need not give them out again."""
+        excess = int(self.core.excess_bytes())
+        if excess <= 0:
+            return 0
+        free = dirty_bytes(self.core)
+        if excess > sum(free):
+            return excess - sum(free) + slack
+        for share in (2, 1):
+            for number in sorted(range(CLASS_COUNT), key=free.__getitem__, reverse=True):
+                if excess <= 0:
+                    return 0
+                excess -= self.core._purge(number, min(excess, free[number] // share))
+        return max(excess, 0)
 
     def _is_inside(self) -> bool:
         """Whether this thread is in a relief already: a finaliser or signal handler in the middle of it."""
         return bool(self._relieving._is_owned())  # type: ignore[attr-defined]  # what threading.Condition asks
 
     def _garbage_bytes(self) -> int:
-        """Resident bytes that hold neither blocks nor frames."""
-        return int(self.core.used_bytes - live_bytes(self.core))
-
-    def _purge(self) -> None:
-        for number in range(CLASS_COUNT):
-            self.core._compact_step(number, 1 << 62, PURGE)
+        """Resident bytes that hold neither blocks nor frames, nor are free as a whole."""
+        return int(self.core.used_bytes - live_bytes(self.core) - sum(dirty_bytes(self.core)))
 
     def _spill_surplus(self, limit: int, excess: int) -> int:
         surplus = warm_bytes(self.core) - int(limit * WARM_SHARE)
         return self._spill(min(max(surplus, BATCH_BYTES), excess * 2)) if surplus > 0 else 0
 
     def _let_victims_leave(self, excess: int) -> int:
-        """Let about so many bytes leave the class that holds most of them; returns what was freed."""
-        freed = 0
+        """Let about so many bytes leave, those that hold most first; returns what was freed.
+
+        From all classes, so that what comes back finds free pages in its own.
+        """
+        count = max(1, min(VICTIMS, int(excess / CLASS_COUNT / self._victim_bytes) + 1))
         classes = sorted(range(CLASS_COUNT), key=self._hot_bytes, reverse=True)
         pending: list[tuple[int, int, bytes]] = []
+        freed = 0
         for number in classes:
-            for address in self.core._victims(number, HOT_MASK, WINDOW, VICTIMS):
+            for address in self.core._victims(number, HOT_MASK, count * WINDOW // VICTIMS, count):
                 freed += self._let_leave(address, pending)
+                if sum(len(frame) for *_, frame in pending) >= BATCH_BYTES:
+                    freed += self._write(pending)
                 if freed >= excess:
-                    break
-            if freed >= excess:
-                break
+                    return freed
         return freed + self._write(pending)
 
     def _hot_bytes(self, number: int) -> int:
@@ -277,17 +305,23 @@ class MemoryTiers:
         if data is None:
             return 0
         self.victim_heat += (heat - self.victim_heat) / 16
+        self._victim_bytes += (size - self._victim_bytes) / 16
         if axis_of(address) == GENERATED_AXIS and (freed := self.generated.leave(address, state, data)) is not None:
             self.demotions += freed > 0
             return freed
         if size >= PROBE_FROM_BYTES and data[0] == data[-1] == data[size // 2] and data == data[:1] * size:
             return size if self._replaced(address, state, GROWN, None, 0, data[0]) else 0
+        if pending is not None and self._raw is not None and self.costs.takes(data):
+            pending.append((address, state, self._raw.encode([data], [1])))
+            return 0
         itemsize = ITEM_BYTES if size >= SHUFFLE_FROM_BYTES and size % ITEM_BYTES == 0 else 1
+        start = perf_counter()
         try:
             frame = self.codec.encode([data], [itemsize])
         except Exception as error:
             self._note("codec failed", error)
             return 0
+        self.costs.add(Cost.ENCODED, size, perf_counter() - start)
         if pending is not None and len(frame) + 8 > size * FRAME_WINS_SHARE:
             pending.append((address, state, frame))
             return 0
@@ -331,6 +365,7 @@ class MemoryTiers:
             batch = [pending.pop()]
             while pending and sum(len(frame) for *_, frame in batch) < BATCH_BYTES:
                 batch.append(pending.pop())
+            start = perf_counter()
             try:
                 places = self._append(batch)
             except OSError as error:
@@ -338,6 +373,7 @@ class MemoryTiers:
                 self._note("disk full" if full else "disk failed", error)
                 pending.clear()
                 return freed
+            self.costs.add(Cost.WRITTEN, sum(len(frame) for *_, frame in batch), perf_counter() - start)
             for (address, state, frame), place in zip(batch, places, strict=True):
                 if self._replaced(address, state, PLACE, None, len(frame), place):
                     self.spills += 1
@@ -392,13 +428,8 @@ class MemoryTiers:
     def settle(self) -> int:
         """Put blocks that were made SMEM_WARM or SMEM_COLD where they are to rest; returns how many moves it took."""
         before = self.demotions
-        for number in range(CLASS_COUNT):
-            position = 0
-            while True:
-                found, position = addresses(self.core, number, position)
-                self._settle_some(found)
-                if position == 0:
-                    break
+        for found in blocks(self, EVERY_STATE):
+            self._settle_some(found)
         return self.demotions - before
 
     def _settle_some(self, found: list[int]) -> None:
@@ -422,25 +453,7 @@ class MemoryTiers:
                         pending.append((address, state, frame))
             self._write(pending)
 
-    def scrub(self) -> ScrubReport:
-        """Check every frame, and repair those on disk that are damaged, where there is parity."""
-        checked = repaired = 0
-        if isinstance(self.store, Stripes):
-            checked, repaired, _ = self.store.scrub()
-        lost = []
-        for number in range(CLASS_COUNT):
-            position = 0
-            while True:
-                found, position = addresses(self.core, number, position)
-                for address in found:
-                    checked += 1
-                    if not self._is_whole(address):
-                        lost.append(address)
-                if position == 0:
-                    break
-        return ScrubReport(checked, repaired, tuple(lost))
-
-    def _is_whole(self, address: int) -> bool:
+    def is_whole(self, address: int) -> bool:
         """Whether the frame of a block, if it has one, is what it was."""
         with self._relieving:
             try:
@@ -450,6 +463,13 @@ class MemoryTiers:
                 return False
             except KeyError:
                 return True  # freed meanwhile
+
+    def compact_files(self, count_max: int | None) -> None:
+        """Move live frames out of so many files at most that are mostly dead."""
+        try:
+            compact_files(self, count_max)
+        except OSError as error:
+            self._note("disk failed", error)
 
     # compaction -------------------------------------------------------------------------------------------------------
 

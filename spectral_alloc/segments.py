@@ -137,6 +137,11 @@ class Segments:
         return [s.number for s in worst_first if s is not self._active and s.dead_share >= dead_fraction]
 
     @property
+    def is_limited(self) -> bool:
+        """Whether there is a disk limit."""
+        return self._disk_limit_bytes is not None
+
+    @property
     def live_bytes(self) -> int:
         """Bytes of this process's files that are not released."""
         return sum(segment.held_bytes - segment.dead_bytes for segment in self._own_segments())

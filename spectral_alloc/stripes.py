@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from spectral_alloc._frame import crc32c
 from spectral_alloc._parity import DATA_MAX, encode, recover
-from spectral_alloc.cold_store import ColdStore
+from spectral_alloc.cold_store import ColdStore, segment_of
 from spectral_alloc.errors import CorruptFrameError
 
 __all__ = ["PARITY_MAX", "ScrubReport", "Stripes"]
@@ -62,6 +62,10 @@ class _Stripe:
         """Whether so few frames live that writing them anew saves disk."""
         return len(self.live) <= len(self.names) * THIN_SHARE
 
+    def is_in(self, segments: set[int]) -> bool:
+        """Whether a shard lies in one of these files."""
+        return bool(segments) and any(segment_of(shard.place) in segments for shard in self.data + self.parity)
+
 
 class Stripes:
     """A cold store whose frames survive the loss of one or two shards of each stripe.
@@ -89,9 +93,19 @@ class Stripes:
 
         Parameters: frames, classes (of the blocks, one a frame: a stripe has no two frames of one class).
         """
+        return self._append(frames, classes, set())
+
+    def move_out_of(self, segments: set[int]) -> int:
+        """Write the stripes that have a shard in these files of the store anew; returns the bytes of their frames."""
+        with self._lock:
+            before = self.store.live_bytes
+            self._append([], [], segments)
+            return before
+
+    def _append(self, frames: Sequence[bytes], classes: Sequence[int], segments: set[int]) -> list[int]:
         with self._lock:
             named: list[tuple[int | None, bytes, int]] = [(None, *pair) for pair in zip(frames, classes, strict=True)]
-            old = self._thin_frames()
+            old = self._thin_frames(segments)
             for number, (name, frame) in enumerate(old):
                 named.append((name, frame, number % DATA_MAX))
             groups = grouped([number for *_, number in named])
@@ -122,10 +136,11 @@ class Stripes:
             if before is not None:
                 self._forget(before, name)
 
-    def _thin_frames(self) -> list[tuple[int, bytes]]:
-        """(name, frame) of all live frames in thin stripes, as far as they can be read."""
+    def _thin_frames(self, segments: set[int]) -> list[tuple[int, bytes]]:
+        """(name, frame) of all live frames in thin stripes and in those with a shard in one of these files."""
         found = []
-        thin = {id(stripe): stripe for stripe in self._stripe_of.values() if stripe.is_thin}
+        stripes = self._stripe_of.values()
+        thin = {id(stripe): stripe for stripe in stripes if stripe.is_thin or stripe.is_in(segments)}
         for stripe in thin.values():
             for name in sorted(stripe.live):
                 try:
@@ -218,6 +233,15 @@ class Stripes:
     def dead_bytes(self) -> int:
         """Bytes of files that hold nothing any more."""
         return self.store.dead_bytes
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the store has a disk limit."""
+        return self.store.is_limited
+
+    def victims(self) -> list[int]:
+        """Files of the store that are at least half dead, worst first."""
+        return self.store.victims()
 
     @property
     def directory(self) -> str | None:

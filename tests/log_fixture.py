@@ -1,10 +1,10 @@
-"""Makes the store of format version 1 that is kept in tests/fixtures: run as a program with the directory to make."""
+"""Makes the store of the newest format version that tests/fixtures keeps; run as a program with a directory."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from spectral_alloc import ThermalDict, durable, log
+from spectral_alloc import ThermalDict, durable, frame_dictionary, log
 
 LOG_ID = bytes(range(16))
 CONTENTS: dict[Any, Any] = {
@@ -14,6 +14,12 @@ CONTENTS: dict[Any, Any] = {
     b"key": {1, 2, 3},
     "long": "abc" * 500,
 }
+#: What a store of version 2 has besides: small values that share a dictionary.
+RECORDS: dict[Any, Any] = {
+    f"record {number}": {"id": number, "name": f"customer {number}", "city": "Braunschweig", "note": "paid in full" * 2}
+    for number in range(80)
+}
+VERSIONS = {"log_v1": CONTENTS, "log_v2": CONTENTS | RECORDS}
 
 
 def make(path: Path) -> None:
@@ -27,6 +33,13 @@ def make(path: Path) -> None:
             subject._journal.log.seal()  # type: ignore[union-attr]  # it is durable
             subject["text"] = CONTENTS["text"]
             del subject["gone"]
+            subject.update(dict(list(RECORDS.items())[:60]))
+            subject.sync()
+            frame_dictionary.TRAIN_AT_OFFERED = (60, 61)
+            frame_dictionary.SAMPLE_BYTES_MIN = 500
+            frame_dictionary.DICTIONARY_BYTES_MIN = 500
+            assert subject._tiers.codec.train()
+            subject.update(RECORDS)
     finally:
         durable.secrets.token_bytes = kept
 

@@ -166,7 +166,7 @@ class SimulatedFileSystem(FileSystem):
         return self.next_fd
 
     def _used(self) -> int:
-        return sum(len(file.now) for file in self.names.values() if file is not None)
+        return sum(len(file.now) for file in list(self.names.values()) if file is not None)
 
     # the interface
     # -----------------------------------------------------------------------------------------------------

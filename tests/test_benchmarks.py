@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import codec
 import hot
 import pytest
 import race
@@ -130,3 +131,21 @@ def test_the_tables_of_hot_entries_are_complete(monkeypatch: pytest.MonkeyPatch)
     sizes = hot.bytes_rows(["dict", "thermal"], 2_000)
     assert [row["kind"] for row in sizes if row["subject"] == "thermal"] == ["hot", "cold"]
     hot.print_bytes(sizes)
+
+
+def test_the_table_of_the_codec_is_complete(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every kind of block comes back from every codec that is installed, and wins of formulas show at any size."""
+    saved = {}
+    monkeypatch.setattr(codec, "save", lambda name, result: saved.update({name: result}))
+    monkeypatch.setattr(codec.codec_corpus, "REAL_BLOCKS_MAX", 1)
+    monkeypatch.setattr("sys.argv", ["codec.py", "--repeats", "1", "--bytes", "32768"])
+    codec.main()
+    rows = saved["codec"]["kinds"]
+    assert len(rows) >= 30
+    assert sum(row["is_formula"] for row in rows.values()) > 15
+    assert [line for line in saved["codec"]["wrong"] if "the formula takes" in line] == []
+    assert rows["urandom"]["bytes"]["ours"] == rows["urandom"]["bytes"]["plain"]
+    assert "urandom" in capsys.readouterr().out
+    assert json.dumps(saved)

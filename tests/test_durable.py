@@ -187,6 +187,22 @@ def test_the_interval_passes_by_itself(tmp_path: Path) -> None:
             assert dict(reader) == {"a": [1]}
 
 
+def test_a_long_interval_delays_no_short_one(tmp_path: Path) -> None:
+    """Dicts with intervals of their own are each settled when they are due, whichever was written first."""
+    with (
+        ThermalDict.open(tmp_path / "slow", durability="interval", interval_seconds=3600) as slow,
+        ThermalDict.open(tmp_path / "quick", durability="interval", interval_seconds=0.05) as quick,
+    ):
+        for turn in range(3):
+            slow["a"], quick["a"] = turn, turn
+            end = time.monotonic() + 20
+            log = quick._journal.log  # type: ignore[union-attr]  # it is durable
+            while log.settled_sequence <= turn and time.monotonic() < end:
+                time.sleep(0.01)
+            assert log.settled_sequence == turn + 1
+        assert slow._journal.dirty  # type: ignore[union-attr]
+
+
 def test_many_threads_share_their_fsyncs(tmp_path: Path) -> None:
     """Threads that write with durability="always" all find their writes settled, each by an fsync of its own or
     another's."""
@@ -362,3 +378,21 @@ def test_a_set_keeps_its_order_while_it_is_away(tmp_path: Path) -> None:
         assert subject.demote("s")
         assert subject.where("s") is not Residency.HOT
         assert list(subject["s"][0]) == order
+
+
+def test_an_edit_that_left_ram_finds_its_key(tmp_path: Path) -> None:
+    """A value that was read, edited and sent away before the sync is stored under its key, also after a failure."""
+    with ThermalDict.open(tmp_path / "d") as subject:
+        subject.update({f"k{number}": [number] for number in range(20)})
+    with ThermalDict.open(tmp_path / "d") as subject:
+        for number in range(20):
+            subject.promote(f"k{number}")
+            subject[f"k{number}"].append("edited")
+            assert subject.demote(f"k{number}")
+        subject["bad"] = object
+        subject["bad"] = lambda: None
+        with pytest.raises(TypeError, match="bad"):
+            subject.sync()
+        del subject["bad"]
+    with ThermalDict.open(tmp_path / "d") as subject:
+        assert subject == {f"k{number}": [number, "edited"] for number in range(20)}

@@ -220,6 +220,24 @@ def test_the_safe_form_reads_anything_without_harm(data: bytes) -> None:
     assert peak < 1 << 20
 
 
+def test_a_formula_gives_no_more_than_zstd_could(tmp_path: Path) -> None:
+    """A few bytes that say they are a gigabyte are not believed without trust; verify does not grow them."""
+    path, blob = tmp_path / "d", bytes(3 << 20)
+    frame = FrameCodec().encode([write_graph(blob)], [1])
+    assert len(frame) < 60
+    with ThermalDict.open(path) as subject:
+        subject["own"] = blob
+        log = subject._journal.log  # type: ignore[union-attr]  # it is durable
+        log.commit([Record(_log.PUT, b"splanted", frame)])
+    with ThermalDict.open(path) as subject:
+        assert subject["own"] == blob
+        with pytest.raises(CorruptFrameError, match="trust"):
+            subject["planted"]
+    assert verify(path).is_whole
+    with ThermalDict.open(path, trust=True) as subject:
+        assert subject["planted"] == blob
+
+
 def mutated(data: bytes, chance: random.Random) -> bytes:
     """Some bytes changed, cut out, doubled or made up."""
     made = bytearray(data)

@@ -188,6 +188,27 @@ def test_a_byte_off_the_formula_is_stored_right(block: bytes, kind: type) -> Non
     assert loads(codec.decode(codec.encode(parts, item_sizes))) == kind(block)
 
 
+FRAMED = b"\x80\x05\x95" + bytes(8) + b"X"
+HEADS = [b"\xb1\x0c", b"\xb1\x15", b"\xb1\x0a", b"\xd5b", b"\x80\x05B", FRAMED, b"\x80\x04\x96"]
+
+
+@given(
+    head=st.sampled_from(HEADS),
+    more=st.binary(max_size=10),
+    length=st.integers(0, 300),
+    size=st.integers(5_000, 9_000),
+    item=st.integers(0, 9),
+)
+def test_what_looks_like_a_stream_comes_back(head: bytes, more: bytes, length: int, size: int, item: int) -> None:
+    """A block that begins as a stream does, with a length that is right or not, is what its formula gives."""
+    lengths = [bytes([size % 128 | 128, size // 128]), size.to_bytes(4, "little"), bytes([length % 256]), more]
+    for told in lengths:
+        block = head + told + bytes([item]) * size + more
+        found = formula.find(block)
+        assert found is not None
+        assert formula.regrow(found, len(block)) == block
+
+
 @given(st.binary(max_size=2000), st.integers(1, 40))
 def test_any_bytes_come_back(piece: bytes, times: int) -> None:
     """Random bytes, alone and repeated, come back, and no frame is longer than the best plain codec's by 32 bytes."""
@@ -210,6 +231,17 @@ def test_bytes_and_their_streams_are_found(make: Callable[[bytes], bytes], size:
     assert found is not None
     assert len(found) <= FORMULA_SURE_BYTES
     assert formula.regrow(found, len(block)) == bytes(block)
+
+
+@pytest.mark.parametrize("level", [8, 100, 400, 5_000])
+def test_a_tile_that_begins_level_is_found(level: int) -> None:
+    """A period that begins with many equal items is stored once, whichever item it is that shows it."""
+    period = numpy.repeat([0.0, 1.0, 5.0, 2.0], [level, 9, 1, 20])
+    block = numpy.tile(period, 12).tobytes()
+    found = formula.find(block)
+    assert found is not None
+    assert len(found) < max(period.nbytes, 400) + 20
+    assert formula.regrow(found, len(block)) == block
 
 
 def test_noise_is_not_found() -> None:

@@ -1,4 +1,4 @@
-"""Formulas that are damaged or crafted: never a wrong block, never more time or memory than the block's length allows."""
+"""Formulas that are damaged or crafted: never a wrong block, never more time or memory than its length allows."""
 
 import contextlib
 import random

@@ -193,8 +193,9 @@ def test_a_view_brings_a_block_back_whole_and_rest_lets_it_grow_again(mem: Spect
         mem.demote(address)
 
     def press() -> None:
-        for number in range(60):
-            mem.write(mem.malloc(100_000), np.random.default_rng(number).bytes(100_000))
+        for number in range(1_000):
+            if mem.where(address) is Residency.HOT:
+                mem.write(mem.malloc(100_000), np.random.default_rng(number).bytes(100_000))
 
     for turn, rest in enumerate((demote, mem.settle, press)):
         array = mem.array(address)

@@ -8,12 +8,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from log_fixture import CONTENTS, dump
+from log_fixture import VERSIONS, dump
 
 from spectral_alloc import CorruptLogError, ThermalDict, _log, verify
 from spectral_alloc._record_writer import RecordWriter
 from spectral_alloc.log_compaction import hints_in
-from spectral_alloc.log_format import HEADER_BYTES, SEGMENT, Authenticator, Header, decode_key, encode_key
+from spectral_alloc.log_format import (
+    FORMAT_VERSION,
+    HEADER_BYTES,
+    SEGMENT,
+    Authenticator,
+    Header,
+    decode_key,
+    encode_key,
+)
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "log_format.md"
@@ -39,15 +47,15 @@ def test_every_released_version_opens(fixture: Path, without: str, tmp_path: Pat
             file.unlink()
     assert verify(path).is_whole
     with ThermalDict.open(path) as subject:
-        assert list(subject.items()) == list(CONTENTS.items())
+        assert list(subject.items()) == list(VERSIONS[fixture.stem].items())
         subject["more"] = 1
     with ThermalDict.open(path) as subject:
-        assert list(subject.items()) == [*CONTENTS.items(), ("more", 1)]
+        assert list(subject.items()) == [*VERSIONS[fixture.stem].items(), ("more", 1)]
 
 
 def test_there_is_a_fixture() -> None:
     """The test above reads something."""
-    assert [path.stem for path in FIXTURES] == ["log_v1"]
+    assert [path.stem for path in FIXTURES] == list(VERSIONS) == [f"log_v{n}" for n in range(1, FORMAT_VERSION + 1)]
 
 
 def test_the_page_shows_what_is_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,59 +225,7 @@ def test_the_governor_makes_heaps_and_dicts_share(tmp_path: Path) -> None:
 
 def test_a_compiled_module_uses_the_capsule(tmp_path: Path) -> None:
     """A Cython module that knows only memory_api.pxd allocates and frees without the GIL, from threads too."""
-    source = """
-        from cpython.pycapsule cimport PyCapsule_GetPointer
-        from libc.stdint cimport uint64_t
-        from spectral_alloc.memory_api cimport spectral_memory_api, spectral_memory_block
-
-        def fill_and_sum(memory, int count):
-            cdef spectral_memory_api *api
-            api = <spectral_memory_api *>PyCapsule_GetPointer(memory.capsule, b"spectral_alloc.SpectralMemory")
-            cdef spectral_memory_block block
-            cdef uint64_t address = 0
-            cdef long total = 0
-            cdef int number
-            assert api.version == 1
-            with nogil:
-                for number in range(count):
-                    address = api.malloc(api.heap, 8, 69, 2, 1, 0, 300, 0)
-                    if api.pin(api.heap, address, &block) == 0:
-                        (<long *>block.bytes)[0] = number
-                        api.unpin(api.heap, address)
-                    if api.pin(api.heap, address, &block) == 0:
-                        total += (<long *>block.bytes)[0]
-                        api.unpin(api.heap, address)
-                    if number % 2 == 0:
-                        api.free(api.heap, address, &block)
-            return total, address
-
-        def hammer(memory, unsigned seed, int count):
-            cdef spectral_memory_api *api
-            api = <spectral_memory_api *>PyCapsule_GetPointer(memory.capsule, b"spectral_alloc.SpectralMemory")
-            cdef spectral_memory_block block
-            cdef uint64_t addresses[64]
-            cdef uint64_t word
-            cdef unsigned chance = seed
-            cdef int number, at, wrong = 0
-            for at in range(64):
-                addresses[at] = 0
-            with nogil:
-                for number in range(count):
-                    chance = chance * 1664525 + 1013904223
-                    at = chance >> 26
-                    if addresses[at] != 0:
-                        wrong += api.read(api.heap, addresses[at], 0, 8, &word) != 0 or word != addresses[at] + seed
-                        wrong += api.free(api.heap, addresses[at], &block) != 0
-                        wrong += api.free(api.heap, addresses[at], &block) != 1
-                    addresses[at] = api.malloc(api.heap, 8 + chance % 500, 69, 0, 1, 0, 300, 0)
-                    word = addresses[at] + seed
-                    wrong += api.write(api.heap, addresses[at], 0, 8, &word) != 0
-                for at in range(64):
-                    if addresses[at] != 0:
-                        wrong += api.free(api.heap, addresses[at], &block) != 0
-            return wrong
-    """
-    (tmp_path / "capsule_user.pyx").write_text(textwrap.dedent(source))
+    shutil.copy(ROOT / "tests" / "native" / "capsule_user.pyx", tmp_path)
     setup = """
         from Cython.Build import cythonize
         from setuptools import Extension, setup

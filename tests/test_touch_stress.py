@@ -34,3 +34,14 @@ def test_threads_forks_and_evictions(way: str, long_mode: bool) -> None:
     """No deadlock, no lost edit and no wrong page while threads write, read, flush and evict, and children do."""
     seconds = 600 if long_mode else 2
     assert '"forks"' in run(SOAK, way, seconds, "--seconds", str(seconds))
+
+
+def test_the_benchmark_runs(tmp_path: Path) -> None:
+    """All tables are printed at a size where figures say nothing, and the ways agree on what they read."""
+    needs("")
+    arguments = ("--scale", "0.001", "--repeats", "1", "--directory", str(tmp_path))
+    printed = run(HERE.parent / "benchmarks/touch.py", "", 60, *arguments)
+    for name in ("open 1 TiB", "disk_touch", "disk_memmap", "memory_touch", "memory_memmap"):
+        assert name in printed
+    assert "no result" not in printed
+    assert list(tmp_path.iterdir()) == []

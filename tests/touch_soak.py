@@ -29,7 +29,7 @@ CHILD_SECONDS = 120
 
 
 class Soak:
-    """Two arrays with sixteen pages in memory each, what was written to them, and the threads that do."""
+    """Two arrays with fourteen pages in memory each at first, what was written to them, and the threads that do."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

@@ -68,7 +68,8 @@ static int search_words_at(sa_search *search, size_t item) {
     for (size_t i = 0; i < search->known->key_count; i++) {
         const sa_mixer_key *key = &search->known->keys[i];
         uint64_t address = sa_unmix(key, word[0]), step = sa_unmix(key, word[1]) - address;
-        if (sa_mix(key, address + 2 * step) != word[2] || sa_mix(key, address + 3 * step) != word[3]) continue;
+        /* One word again and again is a constant. */
+        if (step == 0 || sa_mix(key, address + 2 * step) != word[2] || sa_mix(key, address + 3 * step) != word[3]) continue;
         if (consider_space(search, SA_UINT64, key, address - item * step, step)) return 1;
     }
     return 0;

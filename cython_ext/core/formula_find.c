@@ -24,9 +24,10 @@ static unsigned flat_item_bytes(unsigned tag) {
 static int after_varint(const uint8_t *block, size_t bytes, size_t at, uint64_t item_bytes, size_t *head) {
     sa_reader reader = {block + at, block + bytes, NULL};
     uint64_t count = sa_read_varint(&reader);
-    if (reader.wrong != NULL || count != (uint64_t)(reader.end - reader.at) / item_bytes) return 0;
+    uint64_t left = (uint64_t)(reader.end - reader.at);
+    if (reader.wrong != NULL || count > left || count * item_bytes != left) return 0;
     *head = (size_t)(reader.at - block);
-    return count * item_bytes == bytes - *head;
+    return 1;
 }
 
 /* Bytes of the length behind an opcode of pickle for one flat value, 0 for another opcode. */
@@ -99,6 +100,10 @@ static void put_patches(sa_writer *out, const sa_search *search, size_t count, u
     sa_put_varint(out, count);
     for (; count > 0; count--, next = ++item) {
         item = next_difference(search->scratch, search->body, item, items, width);
+        if (item >= items) { /* somebody writes to the block in spite of the contract */
+            out->overflown = 1;
+            return;
+        }
         sa_put_varint(out, item - next);
         sa_put_bytes(out, search->body + item * width, width);
     }
@@ -129,6 +134,10 @@ int sa_search_consider(sa_search *search, const uint8_t *candidate, size_t lengt
     if (wrong != 0) put_patches(&out, search, wrong, width);
     sa_put_bytes(&out, candidate, length);
     text.length = (size_t)(out.at - text.bytes);
+    if (out.overflown) {
+        free(text.bytes);
+        return 0;
+    }
     return keep_shorter(search, text);
 }
 

@@ -1,7 +1,7 @@
 /* formula_shape.c - the search for constants, tiles and repeats: blocks that contain themselves. Words: formula_search.h.
  *
- * A *needle* is 16 bytes of the body behind a change, since those of a level run are everywhere; the next place where they
- * stand again is a *period* to try.
+ * A *needle* is 16 bytes of the body around a change, since those of a level run are everywhere; the next place where they
+ * stand again is a *period* to try. Of its two words the search compares the one that has a change in it.
  */
 #include "formula_search.h"
 
@@ -19,7 +19,8 @@ enum {
     PERIOD_MAX = 1 << 16,
     NOISE_PERIOD_MAX = 1 << 14,   /* what compresses badly takes other codecs so little time that ... */
     WORDS_PERIOD_MAX = 1 << 12,   /* ... microseconds count */
-    PERIODS_TRIED_MAX = 8,
+    PERIODS_TRIED_MAX = 8,        /* by probes, ... */
+    PERIODS_SEEN_MAX = 1 << 8,    /* ... and by the needle, which a run behind the change may show every few bytes */
     CHUNKS = 4,
     CHUNK_ITEMS = 512,
     CHUNKS_WRONG_MAX = CHUNKS * CHUNK_ITEMS * 3 / SA_PATCH_SHARE /* an exception differs from both its neighbours */
@@ -129,35 +130,42 @@ int sa_search_repeat(sa_search *search) {
 
 /* ---- tiles ---- */
 
-static int is_period(const sa_search *search, size_t needle, size_t period) {
-    const uint8_t *at = search->body + needle;
-    if (memcmp(at, at + period, NEEDLE_BYTES) != 0) return 0;
+static int is_period(const sa_search *search, size_t period) {
     unsigned wrong = 0;
     for (unsigned probe = 0; probe < SA_PROBES; probe++) {
         size_t place = period + sa_probe(probe, search->bytes - period - 7);
-        wrong += sa_word_at(search->body + place) != sa_word_at(search->body + place - period);
+        /* With the first period, not the one before: what shifts a little in each agrees with its neighbours. */
+        wrong += sa_word_at(search->body + place) != sa_word_at(search->body + place % period);
         if (wrong > SA_PROBES_WRONG_MAX) return 0;
     }
     return 1;
 }
 
+/* Where in 2 * size bytes are `size` that are not all alike? At the start, the end, or in the middle. */
+static size_t changing_part(const uint8_t *bytes, size_t size) {
+    if (memcmp(bytes, bytes + 1, size - 1) != 0) return 0;
+    return memcmp(bytes + size, bytes + size + 1, size - 1) != 0 ? size : size / 2;
+}
+
 /* The next period above `after` to try, at most `most`; 0 for none. */
 static size_t next_period(const sa_search *search, size_t needle, size_t after, size_t most) {
     const uint8_t *at = search->body + needle;
+    at += changing_part(at, 8);
     uint64_t first = sa_word_at(at);
     size_t period = after + 1;
     for (; period <= most && period < ODD_PERIOD_MAX; period++) {
         if (sa_word_at(at + period) == first) return period;
     }
     period = (period + LANE_BYTES - 1) / LANE_BYTES * LANE_BYTES;
-    uint32_t low = (uint32_t)first;
-    memcpy(&low, at, LANE_BYTES);
-    const lanes wanted = {low, low, low, low};
+    size_t half = changing_part(at, LANE_BYTES);
+    uint32_t lane;
+    memcpy(&lane, at + half, LANE_BYTES);
+    const lanes wanted = {lane, lane, lane, lane};
     for (; period + STRIDE <= most; period += STRIDE) {
         lanes some = {0, 0, 0, 0};
         for (size_t i = 0; i < STRIDE / sizeof(lanes); i++) {
             lanes here;
-            memcpy(&here, at + period + i * sizeof here, sizeof here);
+            memcpy(&here, at + half + period + i * sizeof here, sizeof here);
             some |= (lanes)(here == wanted);
         }
         if ((some[0] | some[1] | some[2] | some[3]) == 0) continue;
@@ -191,26 +199,28 @@ static int consider_tile(sa_search *search, size_t period) {
     return consider_shape(search, &out, text, inner, width);
 }
 
-static int search_tile_at(sa_search *search, size_t from) {
+static int search_tile_at(sa_search *search, size_t from, size_t most_tried) {
     size_t limit = from + RUN_BYTES_MAX < search->bytes ? from + RUN_BYTES_MAX : search->bytes;
     size_t needle = level_end(search, from, limit) - 8, period = 0;
     if (needle + 8 == limit || needle + 2 * NEEDLE_BYTES > search->bytes) return 0;
     size_t most = search->bytes - needle - NEEDLE_BYTES;
     if (most > search->bytes / 2) most = search->bytes / 2;
-    if (most > PERIOD_MAX) most = PERIOD_MAX;
-    if (search->look != SA_LOOKS_PLAIN && most > NOISE_PERIOD_MAX) most = NOISE_PERIOD_MAX;
-    if (search->look == SA_LOOKS_WORDS && most > WORDS_PERIOD_MAX) most = WORDS_PERIOD_MAX;
-    for (unsigned tried = 0; tried < PERIODS_TRIED_MAX; tried++) {
+    if (most > most_tried) most = most_tried;
+    const uint8_t *at = search->body + needle;
+    for (unsigned tried = 0, seen = 0; tried < PERIODS_TRIED_MAX && seen < PERIODS_SEEN_MAX; seen++) {
         period = next_period(search, needle, period, most);
         if (period == 0) return 0;
-        if (is_period(search, needle, period)) return consider_tile(search, period);
+        if (memcmp(at, at + period, NEEDLE_BYTES) != 0) continue;
+        if (is_period(search, period)) return consider_tile(search, period);
+        tried++;
     }
     return 0;
 }
 
 int sa_search_tile(sa_search *search) {
     if (search->depth >= SA_NESTED_MAX) return 0;
-    if (search_tile_at(search, 0)) return 1;
+    if (search->look == SA_LOOKS_WORDS) return search_tile_at(search, 0, WORDS_PERIOD_MAX);
+    if (search->look != SA_LOOKS_PLAIN) return search_tile_at(search, 0, NOISE_PERIOD_MAX);
     /* The first needle may have had an exception in it. */
-    return search->look == SA_LOOKS_PLAIN && search_tile_at(search, search->bytes / 2);
+    return search_tile_at(search, 0, PERIOD_MAX) || search_tile_at(search, search->bytes / 2, NOISE_PERIOD_MAX);
 }

@@ -175,13 +175,20 @@ int sa_heap_victims(sa_heap *heap, unsigned class, unsigned mask, unsigned windo
  * Returns bytes moved. */
 int64_t sa_heap_compact_step(sa_heap *heap, unsigned class, int64_t byte_budget, uint64_t *position);
 
+/* Give back about so many bytes of pages that are free as a whole; returns how many. */
+int64_t sa_heap_purge(sa_heap *heap, unsigned class, int64_t byte_budget);
+
 int64_t sa_heap_resident(const sa_heap *heap, unsigned class);
+/* Of these, pages of units that hold nothing: kept for the next block. */
+int64_t sa_heap_dirty(const sa_heap *heap, unsigned class);
 int64_t sa_heap_state_bytes(const sa_heap *heap, unsigned class, unsigned state);
 void sa_heap_figures(sa_heap *heap, unsigned class, sa_arena_figures *figures);
 /* Add the blocks of a class to the sums. O(blocks). */
 void sa_heap_census(sa_heap *heap, unsigned class, sa_block_census *sums);
-/* Copy up to count_max addresses from table position *position on; *position is 0 at the end. Returns how many. */
-int sa_heap_addresses(sa_heap *heap, unsigned class, uint64_t *position, uint64_t *addresses, int count_max);
+/* Copy up to count_max addresses of blocks in states of the mask (bit 1 << state) from table position *position on;
+ * *position is 0 at the end. Returns how many. */
+int sa_heap_addresses(sa_heap *heap, unsigned class, unsigned mask, uint64_t *position, uint64_t *addresses,
+                      int count_max);
 /* 0, or the number of the first invariant above that is broken. O(blocks + units). */
 int sa_heap_check(sa_heap *heap, unsigned class);
 

@@ -5,19 +5,22 @@
  *   PLAN      of each size class the emptiest slabs that the others have room for are closed
  *   EVACUATE  going through the table, blocks in closed slabs move to open ones; empty slabs are given back
  *   SQUEEZE   going through it again, blocks beyond the first `live_count` cells of a slab with room move down in it
- *   FINISH    closed slabs with pinned blocks are opened again, pages behind the last cell go back, the table shrinks
+ *   FINISH    closed slabs with pinned blocks are opened again, and of one size class after the other pages behind the
+ *             last cell go back
+ *   SHRINK    the table shrinks, unless it is so long that the copy would take longer than a step may
  *   PURGE     pages of free units go back
  *
  * Invariants: 1. Pinned blocks never move. 2. After any step the arena is as sound as before: a round may be given up.
  *             3. A table that is rebuilt meanwhile only makes a round miss blocks; the next one finds them.
  *
- * Threads: the arena's lock for one step. Cost: a step moves or looks at about as many bytes as it is allowed, but
- * PLAN looks at all open slabs and FINISH copies the table (5 ns an entry).
+ * Threads: the arena's lock for one step. Cost: a step moves or looks at about as many bytes as it is allowed: an entry
+ * that is looked at counts as ENTRY_COST, a page given back as TRIM_COST; but PLAN looks at all open slabs (50 ns each),
+ * and SHRINK copies up to SHRINK_COUNT_MAX entries (10 ns each).
  */
 #include "heap_arena.h"
 
-enum { PLAN, EVACUATE, SQUEEZE, FINISH, PURGE };
-enum { PHASE_SHIFT = 56, ENTRY_COST = 16, PAGE_COST_SHIFT = 3 };
+enum { PLAN, EVACUATE, SQUEEZE, FINISH, SHRINK, PURGE };
+enum { PHASE_SHIFT = 56, ENTRY_COST = 64, TRIM_COST = 1024, PAGE_COST_SHIFT = 3, SHRINK_COUNT_MAX = 1 << 18 };
 
 static void plan_size_class(sa_arena *arena, unsigned number) {
     uint32_t slabs_of_count[SA_CELL_COUNT_MAX + 1];
@@ -113,21 +116,36 @@ static void trim_slab(sa_arena *arena, sa_slab *slab) {
     sa_units_untouch(arena, slab->unit, slab->unit_count, end);
 }
 
-static void finish(sa_arena *arena) {
+/* Trim the slabs of size classes from *number on; the budget may be overdrawn by one class. */
+static void finish(sa_arena *arena, uint64_t *number, int64_t byte_budget) {
     while (arena->evacuated != NULL)
         sa_slab_open(arena, arena->evacuated);
-    for (unsigned number = 0; number < SA_SIZE_CLASS_COUNT; number++)
-        for (sa_slab *slab = arena->open[number]; slab != NULL;) {
+    for (; *number < SA_SIZE_CLASS_COUNT && byte_budget > 0; ++*number)
+        for (sa_slab *slab = arena->open[*number]; slab != NULL;) {
             sa_slab *next = slab->next;
+            byte_budget -= TRIM_COST;
             if (slab->live_count == 0)
                 sa_slab_release(arena, slab);
             else
                 trim_slab(arena, slab);
             slab = next;
         }
+}
+
+static void shrink(sa_arena *arena) {
     uint64_t groups = sa_table_groups_for(arena->table_count);
-    if (groups * 5 < arena->table_groups * 4)
+    if (arena->table_count <= SHRINK_COUNT_MAX && groups * 5 < arena->table_groups * 4)
         sa_table_resize_slow(arena, groups);
+}
+
+int64_t sa_heap_purge(sa_heap *heap, unsigned class, int64_t byte_budget) {
+    sa_arena *arena = heap->arenas[class];
+    sa_arena_lock(arena);
+    int64_t before = arena->resident_bytes;
+    sa_units_purge_slow(arena, byte_budget);
+    int64_t given = before - arena->resident_bytes;
+    sa_arena_unlock(arena);
+    return given;
 }
 
 int64_t sa_heap_compact_step(sa_heap *heap, unsigned class, int64_t byte_budget, uint64_t *position) {
@@ -157,7 +175,14 @@ int64_t sa_heap_compact_step(sa_heap *heap, unsigned class, int64_t byte_budget,
         }
         break;
     case FINISH:
-        finish(arena);
+        finish(arena, &at, byte_budget);
+        if (at == SA_SIZE_CLASS_COUNT) {
+            phase = SHRINK;
+            at = 0;
+        }
+        break;
+    case SHRINK:
+        shrink(arena);
         phase = PURGE;
         break;
     default:

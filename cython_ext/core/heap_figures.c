@@ -9,6 +9,8 @@
 
 int64_t sa_heap_resident(const sa_heap *heap, unsigned class) { return heap->arenas[class]->resident_bytes; }
 
+int64_t sa_heap_dirty(const sa_heap *heap, unsigned class) { return heap->arenas[class]->free_dirty_bytes; }
+
 int64_t sa_heap_state_bytes(const sa_heap *heap, unsigned class, unsigned state) {
     return heap->arenas[class]->state_bytes[state];
 }
@@ -71,7 +73,8 @@ void sa_heap_census(sa_heap *heap, unsigned class, sa_block_census *sums) {
     sa_arena_unlock(arena);
 }
 
-int sa_heap_addresses(sa_heap *heap, unsigned class, uint64_t *position, uint64_t *addresses, int count_max) {
+int sa_heap_addresses(sa_heap *heap, unsigned class, unsigned mask, uint64_t *position, uint64_t *addresses,
+                      int count_max) {
     sa_arena *arena = heap->arenas[class];
     int count = 0;
     sa_ref ref;
@@ -80,7 +83,8 @@ int sa_heap_addresses(sa_heap *heap, unsigned class, uint64_t *position, uint64_
     for (; at < entries && count < count_max; at++)
         if (*sa_entry_at(arena, at) != 0) {
             sa_ref_of_entry(arena, sa_entry_at(arena, at), &ref);
-            addresses[count++] = sa_address_of(arena, &ref);
+            if (mask >> sa_meta_state(*ref.meta) & 1)
+                addresses[count++] = sa_address_of(arena, &ref);
         }
     *position = at < entries ? at : 0;
     sa_arena_unlock(arena);

@@ -165,27 +165,28 @@ void sa_units_untouch(sa_arena *arena, uint32_t unit, uint32_t count, uint64_t e
 }
 
 /* A run of dirty units is given back in one system call: each whole, since a page without memory costs nothing
- * there. */
+ * there. From the top, since units are taken from the bottom. */
 int sa_units_purge_slow(sa_arena *arena, int64_t byte_budget) {
-    uint32_t unit = arena->unit_hint;
-    while (unit < arena->unit_writable && arena->free_dirty_bytes > 0) {
-        if (is_used(arena, unit) || arena->unit_pages[unit] == 0) {
-            unit++;
+    uint32_t end = arena->unit_writable;
+    while (end > arena->unit_hint && arena->free_dirty_bytes > 0) {
+        if (is_used(arena, end - 1) || arena->unit_pages[end - 1] == 0) {
+            end--;
             continue;
         }
         if (byte_budget <= 0)
             return 1;
-        uint32_t end = unit;
+        uint32_t unit = end;
         int64_t bytes = 0;
-        while (end < arena->unit_writable && !is_used(arena, end) && arena->unit_pages[end] > 0 && bytes < byte_budget)
-            bytes += (int64_t)arena->unit_pages[end++] << arena->page_shift;
+        while (unit > arena->unit_hint && !is_used(arena, unit - 1) && arena->unit_pages[unit - 1] > 0 &&
+               bytes < byte_budget)
+            bytes += (int64_t)arena->unit_pages[--unit] << arena->page_shift;
         if (madvise(sa_unit_start(arena, unit), (size_t)(end - unit) * SA_UNIT_BYTES, MADV_DONTNEED) != 0)
             return 0;
         memset(arena->unit_pages + unit, 0, end - unit);
         arena->resident_bytes -= bytes;
         arena->free_dirty_bytes -= bytes;
         byte_budget -= bytes;
-        unit = end;
+        end = unit;
     }
     return 0;
 }

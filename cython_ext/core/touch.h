@@ -24,7 +24,7 @@
  *      used: it lets the write through, and one between scan and eviction would be lost.
  *   5. Who holds `lock` touches resident pages only, waits for nothing, and allocates nothing by malloc: a thread may fault
  *      while it holds the GIL or a lock of malloc. A source that would have to wait says SA_TOUCH_BUSY; then all is let go of
- *      and tried again.
+ *      and tried again, after others.
  *
  * Threads: `lock` (one for all regions) is held by every function but those that say so.
  * Forks: through pthread_atfork, and not later in the hooks of Python: between two of those another thread may take the GIL
@@ -46,7 +46,7 @@ enum {
     SA_WINDOW_BYTES = SA_WINDOW_PAGES * SA_PAGE_BYTES,
     SA_REGIONS_MAX = 1024,
     SA_STREAMS = 4,
-    SA_TOUCH_PAGES_MIN = 16, /* of pages_max: an instruction may need several pages at once, in several threads */
+    SA_TOUCH_PAGES_MIN = 14, /* of pages_max: an instruction may need several pages at once, in several threads */
     SA_TOUCH_GROWTH = 4,     /* each fault of a stream fills so many times what the one before did */
     SA_TOUCH_AHEAD_MAX = 3,  /* windows that are filled before a stream asks for them */
     SA_TOUCH_SPLITS_MAX = 24000 /* under SIGNAL; the system allows a process 65530 pieces of address space */

@@ -127,23 +127,22 @@ static void pause_briefly(void) {
     nanosleep(&time, NULL);
 }
 
+/* Who cannot be served now is woken, and faults again behind the others: what it waits for may wait for one of them. */
 static void serve(const struct uffd_msg *message, ahead_task *task) {
     uint64_t address = message->arg.pagefault.address, flags = message->arg.pagefault.flags;
-    sa_touch_result result = SA_TOUCH_BUSY;
-    while (result == SA_TOUCH_BUSY) {
-        sa_stream *stream = NULL;
-        pthread_mutex_lock(&sa_touch.lock);
-        sa_region *region = sa_touch_region_of((const void *)(uintptr_t)address);
-        result = SA_TOUCH_DONE;
-        if (region != NULL) {
-            uint64_t page = (address - (uintptr_t)region->base) / SA_PAGE_BYTES;
-            if (flags & UFFD_PAGEFAULT_FLAG_WP) sa_region_serve_write(region, page);
-            else result = sa_region_serve(region, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0, &stream);
-        }
+    sa_touch_result result = SA_TOUCH_DONE;
+    sa_stream *stream = NULL;
+    pthread_mutex_lock(&sa_touch.lock);
+    sa_region *region = sa_touch_region_of((const void *)(uintptr_t)address);
+    if (region != NULL) {
+        uint64_t page = (address - (uintptr_t)region->base) / SA_PAGE_BYTES;
+        if (flags & UFFD_PAGEFAULT_FLAG_WP) sa_region_serve_write(region, page);
+        else result = sa_region_serve(region, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0, &stream);
         if (result == SA_TOUCH_AHEAD) *task = (ahead_task){region, stream, stream->ahead};
-        pthread_mutex_unlock(&sa_touch.lock);
-        if (result == SA_TOUCH_BUSY) pause_briefly();
+        if (result == SA_TOUCH_BUSY) wake(region, page);
     }
+    pthread_mutex_unlock(&sa_touch.lock);
+    if (result == SA_TOUCH_BUSY) pause_briefly();
     if (result == SA_TOUCH_LOST) sa_touch_fatal("an evicted page is damaged or cannot be read");
 }
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spectral_alloc import GenerativeSpace, touch
 
-TINY = "64 KiB"  # the least limit there is: sixteen pages, so that nearly every touch evicts
+TINY = "64 KiB"  # the least limit there is: fourteen pages and two packed, so that nearly every touch evicts
 
 
 def checked(array: NDArray[Any]) -> None:

@@ -112,7 +112,7 @@ def case_empty_and_single() -> None:
 
 
 def case_four_threads_read_the_space() -> None:
-    """Random reads of four threads at once, in an array that holds sixteen pages, are all those of the space."""
+    """Random reads of four threads at once, in an array that holds fourteen pages, are all those of the space."""
     space = GenerativeSpace(seed=11)
     space.scatter(numpy.arange(0, 10**6, 1000), numpy.arange(1000.0))
     array = tiny(space, 10**6)
