@@ -7,7 +7,6 @@ Before a relief what is dirty is committed, so parking is left for values that w
 inside a transaction. Frames of clean entries that are WARM (prefetch brought them) go back to their places.
 """
 
-import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
@@ -53,7 +52,6 @@ class DurableTiers(Tiers):
     def __init__(self, ledger: "Ledger", settings: Settings, log: Log) -> None:
         super().__init__(ledger, settings, log)
         self.returning: list[Cell] = []
-        self._compacting = threading.RLock()
 
     def serve(self, journal: Journal) -> None:
         """Take orders from a journal: from now on it decides which frames on disk are dead."""
@@ -221,11 +219,6 @@ class DurableTiers(Tiers):
             with suppress(CorruptFrameError, OSError, KeyError):  # whoever reads it will hear of it
                 self.load(cell, None, insist=True)
 
-    def compact(self, core: "DictCore[Any, Any]") -> None:
-        """Move what is live out of the segments whose moving pays, and settle it, so that the files can go."""
-        with self._compacting:
-            self._compact(core)
-
     def after_commit(self, may_wait: bool) -> None:
         """Much was written: have the background compact, or help where it falls behind those who write.
 
@@ -243,6 +236,7 @@ class DurableTiers(Tiers):
                     self._compacting.release()
 
     def _compact(self, core: "DictCore[Any, Any]") -> None:
+        """Move what is live out of the segments whose moving pays, and settle it, so that the files can go."""
         self.journal.commit_for_relief()
         try:
             self.compact_segments(core, set(compaction_victims(self.store)))
@@ -258,5 +252,4 @@ class DurableTiers(Tiers):
     def after_fork_in_child(self) -> None:
         """The log belongs to the parent."""
         super().after_fork_in_child()
-        self._compacting = threading.RLock()
         self.journal.after_fork_in_child()

@@ -154,6 +154,7 @@ class ThermalDict(DictCore[K, V], PrefetchingMethods[K, V], RegrowMethods, Durab
         tiers = Tiers(ledger, self._settings, store)
         reference = self._reference
         tiers.on_backlog = lambda: governor.writer.submit(reference)
+        tiers.core_of = reference
         tiers.on_pulse = governor.put_down_slack
         tiers.serve_recipes(self._regrowth)
         return tiers

@@ -57,6 +57,7 @@ UPKEEP_BYTES = 256 << 10  # freed between two times that a relief looks after th
 SLACK_SHARE = 1 / 64  # ... but no more than this part of the limit
 SAMPLE_SHARE = 1 / 32  # of the limit, for samples and dictionaries of the codec
 COMPACT_FROM_SHARE = 0.6  # dead bytes by live bytes: begun before they are equal, since writing goes on meanwhile
+HELP_FROM_SHARE = 1.0  # ... from which whoever writes must help
 SHADOW_SHARE = 1 / 8  # of the limit at most, for noting where frames of values in RAM still lie: 80 bytes a value
 SWEEP_CELLS = 4096  # weighed again at each pulse while the process grows faster than the ledger
 SWEEP_GROWTH_BYTES = 32 << 20
@@ -141,6 +142,8 @@ class Tiers(Passage):
         self.events: Counter[str] = Counter()
         self.trimmer = Trimmer()
         self.on_backlog: Callable[[], None] = lambda: None
+        self.core_of: Callable[[], DictCore[Any, Any] | None] = lambda: None
+        self._compacting = threading.RLock()
         self.on_pulse: Callable[[], None] = lambda: None
         self._writing: set[int] = set()
         self._freed_bytes = 0
@@ -205,6 +208,18 @@ class Tiers(Passage):
         self.trim(freed_bytes)
         if self.has_backlog:
             self.on_backlog()
+        if self.store.dead_bytes > HELP_FROM_SHARE * self.store.live_bytes:
+            self._help_compacting()
+
+    def _help_compacting(self) -> None:
+        """Who writes faster than the background compacts must help, so that the files stay small at any speed."""
+        core = self.core_of()
+        if core is None or self._compacting._is_owned():  # type: ignore[attr-defined]  # what Condition asks
+            return
+        with self._compacting:
+            # While this thread waited, the background may have done it.
+            if self.store.dead_bytes > HELP_FROM_SHARE * self.store.live_bytes and self.wants_compaction:
+                self.compact(core)
 
     def _charge_buffers(self) -> None:
         self.shadows.limit(int(self.ledger.value_bytes_allowed * SHADOW_SHARE))
@@ -399,6 +414,10 @@ class Tiers(Passage):
 
     def compact(self, core: "DictCore[Any, Any]") -> None:
         """Move the live frames out of segments that are mostly dead, so that the files can go."""
+        with self._compacting:
+            self._compact(core)
+
+    def _compact(self, core: "DictCore[Any, Any]") -> None:
         victims = set(self.store.victims())
         self.forsake(victims, OFFSET_BITS)
         position = 0
@@ -452,6 +471,7 @@ class Tiers(Passage):
     def after_fork_in_child(self) -> None:
         """No lock, thread or ticket of the parent is valid here."""
         self._writing = set()
+        self._compacting = threading.RLock()
         self.forget_readers()
         recall_shipments(self.ledger)
         self.codec.after_fork()
