@@ -12,7 +12,8 @@ Bytes: growth of resident memory for 300,000 entries whose keys and values are h
 process of its own; what a plain dict grows by is its slot. Cold: the values are not held outside, and all on disk.
 
 Collections: gc.collect with 1,000,000 hot entries, each subject in a process of its own that has loaded the same
-modules, by turns; the values are text (nothing to follow, and a dict of them is not even visited), or lists of two numbers.
+modules, by turns; the values are text (nothing to follow, and a dict of them is not even visited), or
+lists of two numbers.
 """
 
 import argparse
