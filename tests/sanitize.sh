@@ -38,8 +38,11 @@ tests=(
 )
 [ $# = 0 ] || tests=("$@")
 
+# Not those that fault on purpose, which the sanitizer reports, nor those that bound resident memory, of which it takes its own.
+unfit="not real_fault and not a_sum_stays_within_the_limit and not test_regrow_million"
+
 status=0
-LD_PRELOAD=$preload "$python" -m pytest -q -p no:cacheprovider "${tests[@]}" || status=$?
+LD_PRELOAD=$preload "$python" -m pytest -q -p no:cacheprovider -k "$unfit" "${tests[@]}" || status=$?
 for report in "$reports"/*; do
     [ -e "$report" ] || continue
     echo "sanitizer report: $report" >&2
