@@ -113,15 +113,19 @@ static int consider_pcg(sa_search *search, sa_noise_form form, uint64_t print) {
     return sa_search_consider(search, text, pcg_text(form, &pcg, text), sa_widest(search->bytes));
 }
 
+/* Whether a value is in [0, 1) and a whole multiple of 1 / steps; counts the odd multiples. */
+static int is_on_grid(double value, double steps, unsigned *odd) {
+    if (!(value >= 0 && value < 1)) return 0;
+    uint64_t whole = (uint64_t)(value * steps);
+    *odd += whole & 1;
+    return (double)whole == value * steps;
+}
+
 static int looks_like_doubles(const sa_search *search) {
     unsigned odd = 0;
     for (unsigned probe = 0; probe < SA_PROBES; probe++) {
-        double value = sa_double_of_raw(sa_item_at(search->body, sa_probe(probe, search->bytes / 8), 3));
-        if (!(value >= 0 && value < 1)) return 0;
-        double scaled = value * 0x1p53;
-        uint64_t whole = (uint64_t)scaled;
-        if ((double)whole != scaled) return 0;
-        odd += whole & 1;
+        uint64_t raw = sa_item_at(search->body, sa_probe(probe, search->bytes / 8), 3);
+        if (!is_on_grid(sa_double_of_raw(raw), 0x1p53, &odd)) return 0;
     }
     return odd >= ODD_MIN && odd <= SA_PROBES - ODD_MIN;
 }
@@ -129,12 +133,8 @@ static int looks_like_doubles(const sa_search *search) {
 static int looks_like_floats(const sa_search *search) {
     unsigned odd = 0;
     for (unsigned probe = 0; probe < SA_PROBES; probe++) {
-        float value = sa_float_of_raw(sa_item_at(search->body, sa_probe(probe, search->bytes / 4), 2));
-        if (!(value >= 0 && value < 1)) return 0;
-        float scaled = value * 0x1p24f;
-        uint32_t whole = (uint32_t)scaled;
-        if ((float)whole != scaled) return 0;
-        odd += whole & 1;
+        uint64_t raw = sa_item_at(search->body, sa_probe(probe, search->bytes / 4), 2);
+        if (!is_on_grid(sa_float_of_raw(raw), 0x1p24, &odd)) return 0;
     }
     return odd >= ODD_MIN && odd <= SA_PROBES - ODD_MIN;
 }

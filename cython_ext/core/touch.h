@@ -102,7 +102,6 @@ typedef struct sa_region {
 /* How a way does things to pages; each is called with `lock` held. place returns pages placed or -errno. */
 typedef struct sa_touch_ops {
     int (*reserve)(sa_region *region);
-    void (*give_up)(sa_region *region);
     int64_t (*place)(sa_region *region, uint64_t page, uint64_t count, const uint8_t *bytes, int is_writable);
     void (*protect)(sa_region *region, uint64_t page, uint64_t count);
     void (*unprotect)(sa_region *region, uint64_t page, uint64_t count);
@@ -142,6 +141,9 @@ void sa_region_close(sa_region *region);
 /* ---- faults (called by the ways, with `lock` held) ---------------------------------------------------------------- */
 
 sa_region *sa_touch_region_of(const void *address);
+
+/* What every way begins with: the addresses of a region, mapped with a protection and without memory. 0 or an errno. */
+int sa_touch_map(sa_region *region, int protection);
 
 /* A missing page was read or written. SA_TOUCH_AHEAD: call sa_region_fill_ahead with *stream when nobody waits. */
 sa_touch_result sa_region_serve(sa_region *region, uint64_t page, int is_write, sa_stream **stream);

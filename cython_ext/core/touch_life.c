@@ -17,6 +17,16 @@ void sa_touch_fatal(const char *reason) {
     abort();
 }
 
+int sa_touch_map(sa_region *region, int protection) {
+    uint64_t bytes = region->page_count * SA_PAGE_BYTES;
+    uint8_t *base = mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) return errno;
+    region->base = base;
+    madvise(base, bytes, MADV_NOHUGEPAGE); /* a kernel without huge pages refuses, and needs no telling */
+    madvise(base, bytes, MADV_DONTDUMP);
+    return 0;
+}
+
 static void fork_begin(void) {
     pthread_mutex_lock(&sa_touch.lock);
     for (uint32_t i = 0; i < sa_touch.region_count; i++) sa_page_store_seal(&sa_touch.regions[i]->store);
@@ -75,7 +85,7 @@ int sa_touch_start(sa_touch_way way) {
 }
 
 static void free_region(sa_region *region) {
-    if (region->base != NULL) sa_touch.ops->give_up(region);
+    if (region->base != NULL) munmap(region->base, region->page_count * SA_PAGE_BYTES);
     sa_windows_close(region);
     sa_page_store_close(&region->store);
     free(region);

@@ -78,21 +78,10 @@ static void wake(sa_region *region, uint64_t page) {
     (void)page;
 }
 
-static int reserve(sa_region *region) {
-    uint64_t bytes = region->page_count * SA_PAGE_BYTES;
-    uint8_t *base = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED) return errno;
-    region->base = base;
-    madvise(base, bytes, MADV_NOHUGEPAGE); /* a kernel without huge pages refuses, and needs no telling */
-    madvise(base, bytes, MADV_DONTDUMP);
-    return 0;
-}
-
-static void give_up(sa_region *region) { munmap(region->base, region->page_count * SA_PAGE_BYTES); }
+static int reserve(sa_region *region) { return sa_touch_map(region, PROT_NONE); }
 
 const sa_touch_ops sa_touch_signal_ops = {
     .reserve = reserve,
-    .give_up = give_up,
     .place = place,
     .protect = protect,
     .unprotect = unprotect,

@@ -90,22 +90,14 @@ static int register_region(const sa_region *region) {
 }
 
 static int reserve(sa_region *region) {
-    uint64_t bytes = region->page_count * SA_PAGE_BYTES;
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    uint8_t *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (base == MAP_FAILED) return errno;
-    region->base = base;
-    madvise(base, bytes, MADV_NOHUGEPAGE); /* a kernel without huge pages refuses, and needs no telling */
-    madvise(base, bytes, MADV_DONTDUMP);
-    if (madvise(base, bytes, MADV_DONTFORK) != 0) return errno;
+    int error = sa_touch_map(region, PROT_READ | PROT_WRITE);
+    if (error != 0) return error;
+    if (madvise(region->base, region->page_count * SA_PAGE_BYTES, MADV_DONTFORK) != 0) return errno;
     return register_region(region);
 }
 
-static void give_up(sa_region *region) { munmap(region->base, region->page_count * SA_PAGE_BYTES); }
-
 const sa_touch_ops sa_touch_userfault_ops = {
     .reserve = reserve,
-    .give_up = give_up,
     .place = place,
     .protect = protect,
     .unprotect = unprotect,
