@@ -11,8 +11,8 @@ Invariants:
      was interrupted is repeated at the same place.
   3. After refuse() nothing is appended any more.
 
-Threads: append and swap under the overlay's `writing`, or under the GIL while no bulk call is under way; all else by one
-thread at a time, the one that has the log's lock.
+Threads: append and swap under the overlay's `writing`, or under the GIL while no bulk call is under way, and swap only
+while no edit is spare; all else by one thread at a time, the one that has the log's lock.
 Cost: append 2 ns an edit; encode see core/edit_block.h. Memory: 51 bytes for each edit of capacity.
 """
 from cpython.bytes cimport PyBytes_AS_STRING

@@ -206,10 +206,25 @@ cdef class Overlay:
             self.writers += 1
             with nogil:
                 pthread_mutex_lock(&self.core.writing)
-                journal.swap()
+                if journal.spare_count == 0:  # a writer may have handed over meanwhile
+                    journal.swap()
                 pthread_mutex_unlock(&self.core.writing)
             self.writers -= 1
         return journal.encode() if journal.spare_count else None
+
+    def hand_over(self):
+        """Make the edits that wait the ones that are written next, if all before them are in the file; whether it did.
+
+        Cost: O(1), and it never waits.
+        """
+        cdef Journal journal = self.journal
+        if journal is None or journal.spare_count or journal.pending is not None:
+            return False
+        if pthread_mutex_trylock(&self.core.writing) != 0:
+            return False
+        journal.swap()
+        pthread_mutex_unlock(&self.core.writing)
+        return True
 
     def replay(self, const uint8_t[::1] data not None):
         """Make the edits of the sound blocks that data begins with, past the journal; returns (their bytes, edits).

@@ -75,6 +75,19 @@ def test_an_edit_takes_at_most_16_bytes(name: str, bytes_max: float) -> None:
     assert len(encode_edits(addresses, draw.integers(0, 2**64, count, dtype=numpy.uint64), 8)) <= bytes_max * count
 
 
+@pytest.mark.parametrize("cluster_bits", [0, 3, 12, 30])
+def test_edits_of_clusters_are_sorted_and_those_of_one_address_keep_their_order(cluster_bits: int) -> None:
+    """However unevenly the addresses lie in their span; the sort then goes through all their digits."""
+    draw = numpy.random.default_rng(cluster_bits)
+    corners = numpy.arange(600, dtype=numpy.uint64) << numpy.uint64(54)  # few of them, but with gaps of seven bytes
+    addresses = draw.choice(corners, BLOCK_EDITS) + draw.integers(0, 1 << cluster_bits, BLOCK_EDITS, dtype=numpy.uint64)
+    raws = numpy.arange(BLOCK_EDITS, dtype=numpy.uint64)
+    found, values, _ = decode_block(encode_edits(addresses, raws, 8))
+    order = numpy.argsort(addresses, kind="stable")
+    assert found.tolist() == addresses[order].tolist()
+    assert values.tolist() == raws[order].tolist()
+
+
 @pytest.mark.parametrize("durability", DURABILITIES)
 @pytest.mark.parametrize("values", ["float64", "float32", "uint64", "normal", range(-9, 9)], ids=str)
 def test_what_was_written_comes_back(tmp_path: Path, durability: str, values: str | range) -> None:
@@ -225,7 +238,7 @@ def test_unsynced_blocks_that_a_power_cut_mixed_up_are_a_torn_tail(tmp_path: Pat
     synced = path.stat().st_size
     for address in range(2, 5):
         space[address] = 2.0
-        log_of(space).make_room()
+        log_of(space).write()
     data = bytearray(path.read_bytes())
     space.detach()
     data[synced : synced + 20] = bytes(20)
@@ -321,10 +334,26 @@ def test_the_interval_makes_edits_durable(tmp_path: Path) -> None:
     space[1] = 1.0
     while space.log_report().durable_count < 1:
         threading.Event().wait(0.005)
-    stopped = log_of(space)._stopped
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "spectral_alloc edit log"]
     del space
-    assert stopped.is_set()
+    thread.join(10)
+    assert not thread.is_alive()
     assert reopened(tmp_path / "log") == {1: 1.0}
+
+
+def test_a_full_journal_is_written_by_the_thread_of_the_log(tmp_path: Path) -> None:
+    """With "interval" a long scatter does not wait for the file, and the edits of one address stay in their order."""
+    path = tmp_path / "log"
+    space = GenerativeSpace(1).attach(path, "interval", interval_seconds=3600)
+    addresses = numpy.tile(numpy.arange(1000, dtype=numpy.uint64), 400)
+    values = numpy.arange(len(addresses), dtype=numpy.float64)
+    for _ in range(3):
+        space.scatter(addresses, values)
+    while path.stat().st_size < 8 * (3 * len(addresses) - 2 * edit_log.JOURNAL_EDITS):
+        threading.Event().wait(0.005)
+    space.detach()
+    last = len(addresses) - 1000
+    assert reopened(path) == {address: float(last + address) for address in range(1000)}
 
 
 def test_compaction_keeps_the_edits_and_shortens_the_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@
 #define SA_ALWAYS_INLINE inline
 #endif
 
-enum { AHEAD_COUNT = 16, BATCH_COUNT = 32 };
+enum { AHEAD_COUNT = 16 };
 
 static inline void store(void *out, size_t i, uint64_t raw, size_t value_bytes) {
     if (value_bytes == 4) {
@@ -95,17 +95,24 @@ void sa_overlay_patch_gather(sa_overlay *overlay, const uint64_t *addresses, voi
     }
 }
 
-/* One batch: first all places are worked out and fetched, then all edits are made. */
-static void put_batch(sa_overlay *overlay, const uint64_t *addresses, const uint64_t *raws, size_t count) {
-    uint64_t homes[BATCH_COUNT], bits[BATCH_COUNT];
+static SA_ALWAYS_INLINE void fetch_place(const sa_table *table, uint64_t home, uint64_t bit) {
+    SA_FETCH_AHEAD(&table->slots[home]);
+    SA_FETCH_AHEAD(&table->filter[bit / 64]);
+}
+
+/* All places are worked out first, then fetched a fixed way ahead of the edit that is being made. */
+static void put_page(sa_overlay *overlay, const uint64_t *addresses, const uint64_t *raws, size_t count) {
+    uint64_t homes[SA_PAGE_ADDRESSES], bits[SA_PAGE_ADDRESSES];
     sa_table *table = &overlay->table;
     for (size_t i = 0; i < count; i++) {
         homes[i] = sa_table_home(table, overlay->secret, addresses[i]);
         bits[i] = sa_table_bit(table, overlay->secret, addresses[i]);
-        SA_FETCH_AHEAD(&table->slots[homes[i]]);
-        SA_FETCH_AHEAD(&table->filter[bits[i] / 64]);
+        if (i < AHEAD_COUNT) fetch_place(table, homes[i], bits[i]);
     }
-    for (size_t i = 0; i < count; i++) sa_table_put(table, homes[i], bits[i], addresses[i], raws[i]);
+    for (size_t i = 0; i < count; i++) {
+        if (i + AHEAD_COUNT < count) fetch_place(table, homes[i + AHEAD_COUNT], bits[i + AHEAD_COUNT]);
+        sa_table_put(table, homes[i], bits[i], addresses[i], raws[i]);
+    }
 }
 
 static void put_or_remove(sa_overlay *overlay, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed,
@@ -122,11 +129,8 @@ void sa_overlay_scatter(sa_overlay *overlay, const uint64_t *addresses, const ui
     for (size_t done = 0, piece; done < count; done += piece) {
         piece = count - done < SA_PAGE_ADDRESSES ? count - done : SA_PAGE_ADDRESSES;
         pthread_rwlock_wrlock(&overlay->lock);
-        if (removed != NULL) put_or_remove(overlay, addresses + done, raws + done, removed + done, piece);
-        for (size_t i = 0; i < piece && removed == NULL; i += BATCH_COUNT) {
-            size_t batch = piece - i < BATCH_COUNT ? piece - i : BATCH_COUNT;
-            put_batch(overlay, addresses + done + i, raws + done + i, batch);
-        }
+        if (removed == NULL) put_page(overlay, addresses + done, raws + done, piece);
+        else put_or_remove(overlay, addresses + done, raws + done, removed + done, piece);
         pthread_rwlock_unlock(&overlay->lock);
     }
 }
