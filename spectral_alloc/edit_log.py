@@ -296,8 +296,7 @@ class EditLog:
                 self.sync()
 
     def work(self, order: str) -> None:
-        """What the log's own thread does when asked to "write", and to "sync" at each interval; an error stays for the next
-        write or sync to raise."""
+        """Write, or sync at the end of an interval, in the log's own thread; an error stays for the next caller to raise."""
         with suppress(OSError, ClosedError):
             if order == "write":
                 self.write()
