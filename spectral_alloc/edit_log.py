@@ -296,7 +296,7 @@ class EditLog:
                 self.sync()
 
     def work(self, order: str) -> None:
-        """Write, or sync at the end of an interval, in the log's own thread; an error stays for the next caller to raise."""
+        """Write, or sync at the end of an interval, in the thread of the log; an error stays for the next caller."""
         with suppress(OSError, ClosedError):
             if order == "write":
                 self.write()
