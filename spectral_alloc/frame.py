@@ -1,6 +1,7 @@
 """FrameCodec turns the parts of a serialised value into one frame of bytes and back, and chooses how."""
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, TypeAlias
@@ -76,9 +77,10 @@ SMALL_TRIAL_EVERY = 32
 #: Small values are short of memory rather than of time, so here a lesser gain decides for zstd.
 SMALL_ZSTD_WINS_SHARE = 0.95
 SMALL_TRIAL_WEIGHT = 1 / 8
-#: A compressor keeps ten times the memory of the largest block it has seen; from here on a block gets one of
-#: its own, which costs 50 us.
+#: A compressor keeps ten times the memory of the largest block it has seen, up to 1.3 MiB: too much for each thread ...
 KEEP_COMPRESSOR_BELOW_BYTES = 1 << 15
+#: ... but making one takes 50 us, so the process keeps one that no thread is using.
+_spare_compressors: deque[zstandard.ZstdCompressor] = deque(maxlen=1)
 PLAIN_PARAMETERS = zstd_parameters()
 #: Decompressors that a thread keeps, one for each dictionary it has met; each takes about 100 KiB.
 DECOMPRESSORS_MAX = 4
@@ -358,17 +360,21 @@ class FrameCodec:
 
     def _zstd(self, data: Bytes) -> bytes:
         contexts = self._contexts
+        is_large = len(data) >= KEEP_COMPRESSOR_BELOW_BYTES
         try:
-            compressor = contexts.plain
-            if compressor is None or len(data) >= KEEP_COMPRESSOR_BELOW_BYTES:
+            compressor = _spare_compressor() if is_large else contexts.plain
+            if compressor is None:
                 compressor = zstandard.ZstdCompressor(compression_params=PLAIN_PARAMETERS)
-                if len(data) < KEEP_COMPRESSOR_BELOW_BYTES:
-                    contexts.plain = compressor
-            return compressor.compress(data)
+            payload = compressor.compress(data)
         except Exception as error:
             contexts.plain = None
             self._failed(ZSTD, len(data), error)
             raise
+        if is_large:
+            _spare_compressors.append(compressor)
+        else:
+            contexts.plain = compressor
+        return payload
 
     def _zstd_trained(self, data: bytes, dictionary: EncodingDictionary) -> bytes:
         contexts = self._contexts
@@ -421,6 +427,14 @@ class FrameCodec:
             decompressors.clear()
         decompressors[dictionary_id] = decompressor = zstd_decompressor(dictionary)
         return decompressor
+
+
+def _spare_compressor() -> zstandard.ZstdCompressor | None:
+    """The compressor for large blocks that no thread is using, if there is one; the caller has it alone."""
+    try:
+        return _spare_compressors.pop()
+    except IndexError:
+        return None
 
 
 def _as_bytes(part: "Buffer", index: int) -> bytes | memoryview:
