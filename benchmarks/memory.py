@@ -4,14 +4,13 @@ Method: times are medians of interleaved repeats, ratios from one run. Churn: 19
 to 256 bytes, B free a random 90 %, C refill 257 to 1024 and free 90 %, D refill 1025 to 4096, E keep 25 %, F replace
 3 million mixed, G keep 1000), each allocator in a process of its own; RSS above that of the idle process, over live
 bytes. Throughput: random replacement of 4096 blocks, sizes Pareto 16 B to 64 KiB, from C. Larger than memory: Zipf
-accesses to arrays of 64 KB, four times the limit, each store in a process whose memory is capped by RLIMIT_DATA or
-told the same limit. Limits: one machine, warm page cache, one thread; background decay of the mallocs is not waited
-for.
+accesses to arrays of 64 KB, four times the limit, each store in a fresh process inside the same memory group (the limit
+and CAGE_ROOM_BYTES for the interpreter; the page cache counts), on disk. Limits: one machine, one thread; background
+decay of the mallocs is not waited for.
 
     python benchmarks/memory.py [times] [churn] [throughput] [larger]
 """
 
-import ctypes
 import json
 import os
 import subprocess
@@ -19,11 +18,12 @@ import sys
 import tempfile
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from measure import interleaved, machine, median_and_spread, save
+from memory_cage import children_environment, memory_cage, python
 
 from spectral_alloc import SpectralMemory
 from spectral_alloc._heap import CLASS_COUNT
@@ -43,7 +43,9 @@ SLOTS = 1_500_000
 CALLS, REPEATS = 20_000, 31
 PHASES = "ABCDEFG"
 SLOTS_BUSY, TURNS = 4096, 2_000_000
-LIMIT_BYTES, ARRAY_BYTES, ACCESSES = 32 * MIB, 64_000, 20_000
+LIMIT_BYTES, ARRAY_BYTES, ACCESSES, ACCESSES_FIRST = 128 * MIB, 64_000, 20_000, 4_000
+ARRAYS = 4 * LIMIT_BYTES // ARRAY_BYTES
+CAGE_ROOM_BYTES = 96 * MIB
 
 
 def build_work() -> None:
@@ -212,26 +214,32 @@ def throughput() -> list[dict[str, object]]:
 # larger than memory ---------------------------------------------------------------------------------------------------
 
 
-def zipf_accesses(count: int) -> "np.ndarray":
+def zipf_accesses() -> "np.ndarray":
     """Which array each access is to: Zipf 1.0 over shuffled arrays, the same for all stores."""
     rng = np.random.default_rng(7)
-    weights = 1 / np.arange(1, count + 1)
-    return rng.permutation(count)[rng.choice(count, ACCESSES, p=weights / weights.sum())]
+    weights = 1 / np.arange(1, ARRAYS + 1)
+    return rng.permutation(ARRAYS)[rng.choice(ARRAYS, ACCESSES_FIRST + ACCESSES, p=weights / weights.sum())]
+
+
+def walks() -> "Iterator[np.ndarray]":
+    """The arrays, one at a time: random walks."""
+    for number in range(ARRAYS):
+        yield np.cumsum(np.random.default_rng(number).integers(-50, 50, ARRAY_BYTES // 4)).astype(np.int32)
 
 
 def larger_child(subject: str) -> None:
     """Seconds for ACCESSES sums and in-place edits over four times LIMIT_BYTES in arrays of 64 KB."""
-    count = 4 * LIMIT_BYTES // ARRAY_BYTES
-    walks = np.cumsum(np.random.default_rng(1).integers(-50, 50, (count, ARRAY_BYTES // 4)), 1).astype(np.int32)
-    accesses = zipf_accesses(count).tolist()
+    accesses = zipf_accesses().tolist()
     with tempfile.TemporaryDirectory() as folder:
-        use = USES[subject](walks, folder)
-        del walks
-        for number in accesses[:2_000]:
-            use(number)
         start = time.perf_counter()
-        total = sum(use(number) for number in accesses)
-        print(json.dumps({"subject": subject, "us": (time.perf_counter() - start) / ACCESSES * 1e6, "sum": total}))
+        use = USES[subject](folder)
+        filled = time.perf_counter()
+        for number in accesses[:ACCESSES_FIRST]:
+            use(number)
+        begun = time.perf_counter()
+        total = sum(use(number) for number in accesses[ACCESSES_FIRST:])
+        us = (time.perf_counter() - begun) / ACCESSES * 1e6
+        print(json.dumps({"subject": subject, "us": us, "fill_seconds": filled - start, "sum": total}))
 
 
 def edited(array: "np.ndarray") -> int:
@@ -241,44 +249,31 @@ def edited(array: "np.ndarray") -> int:
     return total
 
 
-def use_spectral(walks: "np.ndarray", folder: str) -> Callable[[int], int]:
+def use_spectral(folder: str) -> Callable[[int], int]:
     """Blocks of a SpectralMemory."""
     mem = SpectralMemory(memory_limit=LIMIT_BYTES, spill_dir=folder)
     blocks = []
-    for walk in walks:
+    for walk in walks():
         blocks.append(mem.malloc(walk.nbytes))
         mem.write(blocks[-1], walk)
     return lambda number: edited(mem.array(blocks[number], "i4"))
 
 
-def use_memmap(walks: "np.ndarray", folder: str) -> Callable[[int], int]:
-    """One file, mapped; pages beyond the limit are dropped after each access, as a cap on memory would."""
-    mapped = np.memmap(Path(folder) / "walks", walks.dtype, "w+", shape=walks.shape)
-    mapped[:] = walks
-    kept: dict[int, None] = {}
-    length, libc = walks.shape[1] * 4, ctypes.CDLL(None, use_errno=True)
-    start = mapped.ctypes.data
-
-    def use(number: int) -> int:
-        kept.pop(number, None)
-        kept[number] = None
-        if len(kept) > LIMIT_BYTES // ARRAY_BYTES:
-            victim = next(iter(kept))
-            del kept[victim]
-            low = (start + victim * length) // 4096 * 4096
-            libc.madvise(ctypes.c_void_p(low), ctypes.c_size_t(length), 4)
-        return edited(mapped[number])
-
-    return use
+def use_memmap(folder: str) -> Callable[[int], int]:
+    """One file, mapped; the system drops pages as the group fills."""
+    mapped = np.memmap(Path(folder) / "walks", np.int32, "w+", shape=(ARRAYS, ARRAY_BYTES // 4))
+    for number, walk in enumerate(walks()):
+        mapped[number] = walk
+    return lambda number: edited(mapped[number])
 
 
-def use_lmdb(walks: "np.ndarray", folder: str) -> Callable[[int], int]:
+def use_lmdb(folder: str) -> Callable[[int], int]:
     """A key for each array, written without sync."""
     import lmdb
 
     environment = lmdb.open(folder, map_size=1 << 32, sync=False, metasync=False, writemap=True)
     with environment.begin(write=True) as transaction:
-        for number, walk in enumerate(walks):
+        for number, walk in enumerate(walks()):
             transaction.put(number.to_bytes(4), walk.tobytes())
 
     def use(number: int) -> int:
@@ -291,11 +286,11 @@ def use_lmdb(walks: "np.ndarray", folder: str) -> Callable[[int], int]:
     return use
 
 
-def use_blosc2(walks: "np.ndarray", folder: str) -> Callable[[int], int]:
+def use_blosc2(folder: str) -> Callable[[int], int]:
     """A dict of arrays that are compressed in memory."""
     import blosc2
 
-    packed = {number: blosc2.pack_array2(walk) for number, walk in enumerate(walks)}
+    packed = {number: blosc2.pack_array2(walk) for number, walk in enumerate(walks())}
 
     def use(number: int) -> int:
         array = blosc2.unpack_array2(packed[number])
@@ -315,13 +310,32 @@ USES = {
 
 
 def larger() -> list[dict[str, object]]:
-    """Each store, the same accesses."""
-    rows = [row for name in USES if (row := child("larger", name))]
-    assert len({row["sum"] for row in rows}) == 1
-    print()
-    for row in rows:
-        print(f"Zipf accesses to arrays of 64 KB, 4 x the limit: {row['subject']:16}{row['us']:8.1f} us")
+    """Each store, the same accesses, in the same cage; what dies in it once more without."""
+    rows: list[dict[str, object]] = []
+    print(f"\nZipf accesses to {ARRAYS} arrays of 64 KB, {LIMIT_BYTES / MIB:.0f} MiB for them")
+    for name in USES:
+        row = caged(name)
+        rows.append(row)
+        if "failure" in row:
+            print(f"  {name:16}{row['failure']} ({row['cage']})")
+            row = child("larger", name) | {"cage": "no cap"}
+            rows.append(row)
+        print(f"  {name:16}{row['us']:9.1f} us each; filled in {row['fill_seconds']:.1f} s ({row['cage']})")
+    sums = {row["sum"] for row in rows if "sum" in row}
+    assert len(sums) == 1, sums
     return rows
+
+
+def caged(subject: str) -> dict[str, object]:
+    """One store in a process of its own, in a cage."""
+    with memory_cage(LIMIT_BYTES + CAGE_ROOM_BYTES) as cage:
+        done = cage.run(python(__file__, "child", "larger", subject), env=children_environment())
+    row: dict[str, object] = {"subject": subject, "cage": f"{cage.mechanism}, {cage.cap_bytes / MIB:.0f} MiB"}
+    if done.returncode != 0:
+        reason = "killed" if done.returncode < 0 else done.stderr.strip().splitlines()[-1]
+        return row | {"failure": reason}
+    result: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return row | result
 
 
 PARTS = {"times": times, "churn": churn, "throughput": throughput, "larger": larger}

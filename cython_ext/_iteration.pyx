@@ -1,15 +1,16 @@
 """Walks over the table of a thermal dict: its values, each brought back only when the walk reaches it, and its cells.
 
-Nouns: a *position* is a place in the underlying dict's table of entries, as PyDict_Next counts it; the *raw* iterator is
-the underlying dict's own, over pairs of a key and a cell, for the way back.
+Nouns: a *position* is a place in the underlying dict's table of entries, as PyDict_Next counts it; a *raw* iterator is
+the underlying dict's own, over cells or pairs of a key and a cell.
 
-    ValueIterator --next--> position in the table --> key, cell --> DictCore.peek --> the value
+    ValueIterator --next--> raw iterator --> cell ------------------> the value
+    PairIterator --next--> position in the table --> key, cell -----> the value    (DictCore.peek where it is not live)
 
 Invariants:
   1. Order, and the errors when the dict changes during iteration, are CPython's.
   2. An exhausted iterator keeps no dict alive.
 
-Threads: the GIL, as for DictCore. Cost: a step is PyDict_Next and a look at the cell; a value that is not live is loaded.
+Threads: the GIL, as for DictCore. Cost: a step is the dict's own and a look at the cell; a value that is not live is loaded.
 """
 cimport cython
 from cpython.dict cimport PyDict_Next, PyDict_Size
@@ -25,22 +26,73 @@ cdef extern from "dict_core.h":
     Py_ssize_t sa_dict_size(PyObject *mapping) noexcept
     bint sa_is_unshared(PyObject *object) noexcept
     tuple sa_refilled_pair(PyObject *pair, PyObject *key, PyObject *value)
+    object sa_taken(PyObject *object)
+    object sa_taken_payload(PyObject *cell)
+    PyObject *sa_next_value(object iterator) except? NULL
 
 cdef object dict_items = dict.items
+cdef object dict_values = dict.values
 
 
 @cython.final
 cdef class ValueIterator:
-    """Iterates over values or pairs in insertion order."""
+    """Iterates over values in insertion order."""
+    cdef DictCore core          # None when exhausted
+    cdef object raw             # the underlying dict's own iterator, over cells
+    cdef Py_ssize_t position    # where the search for the key of a value that is not live goes on
+
+    def __init__(self, DictCore core not None):
+        self.core, self.raw = core, iter(dict_values(core))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef PyObject *found = sa_next_value(self.raw)
+        if found is NULL:
+            self.core = None
+            raise StopIteration
+        if is_cell(found) and (<Cell>found).core.state == SA_HOT:
+            return sa_taken_payload(found)
+        return self.fetch_slow(sa_taken(found))
+
+    cdef object fetch_slow(self, found):
+        """The value of an entry that is not live."""
+        try:
+            return self.core.peek(self.key_of(found), found) if type(found) is Cell else found
+        except EntryGoneError:
+            return next(self)  # which says that the dict changed size during iteration
+
+    cdef object key_of(self, Cell cell):
+        """The key of a cell that the raw iterator gave; the next one is looked for behind it."""
+        cdef PyObject *key
+        cdef PyObject *found
+        while PyDict_Next(self.core, &self.position, &key, &found):
+            if found == <PyObject *>cell:
+                return <object>key
+        return key_of_cell(self.core, cell)
+
+    def __length_hint__(self):
+        return self.raw.__length_hint__()
+
+    def __reduce__(self):
+        cdef Py_ssize_t position = self.position
+        rest = [self.fetch_slow(found) for found in _copy_iterator(self.raw)]
+        self.position = position
+        return iter, (rest,)
+
+
+@cython.final
+cdef class PairIterator:
+    """Iterates over pairs of a key and a value in insertion order."""
     cdef DictCore core      # None when exhausted
     cdef tuple reusable     # the last pair, used again if nobody kept it
     cdef Py_ssize_t position
     cdef Py_ssize_t size    # of the dict at the start; -1 once it has changed
     cdef Py_ssize_t left
-    cdef bint pairs
 
-    def __init__(self, DictCore core not None, bint pairs):
-        self.core, self.pairs = core, pairs
+    def __init__(self, DictCore core not None):
+        self.core = core
         self.size = self.left = PyDict_Size(core)
 
     def __iter__(self):
@@ -62,8 +114,6 @@ cdef class ValueIterator:
             raise RuntimeError("dictionary keys changed during iteration")
         self.left -= 1
         if is_cell(found) and (<Cell>found).core.state == SA_HOT:
-            if not self.pairs:
-                return <object>(<Cell>found).core.payload
             if self.reusable is None or not sa_is_unshared(<PyObject *>self.reusable):
                 self.reusable = (<object>key, <object>(<Cell>found).core.payload)
                 return self.reusable
@@ -71,30 +121,27 @@ cdef class ValueIterator:
         return self.fetch_slow(<object>key, <object>found)
 
     cdef object fetch_slow(self, key, found):
-        """The value of an entry that is not live."""
+        """The pair of an entry that is not live."""
         try:
-            value = self.core.peek(key, found)
+            return key, self.core.peek(key, found)
         except EntryGoneError:
             return next(self)  # which says that the dict changed size during iteration
-        return (key, value) if self.pairs else value
 
     def __length_hint__(self):
         return 0 if self.core is None or PyDict_Size(self.core) != self.size else self.left
 
     def __reduce__(self):
-        return iter, (rest_of(self.core, self.position, self.pairs) if self.core is not None else [],)
+        return iter, (rest_of(self.core, self.position) if self.core is not None else [],)
 
 
-cdef list rest_of(DictCore core, Py_ssize_t position, bint pairs):
-    """Values or pairs from `position` on."""
+cdef list rest_of(DictCore core, Py_ssize_t position):
+    """Pairs from `position` on."""
     cdef PyObject *key
     cdef PyObject *found
     cdef list rest = []
     while PyDict_Next(core, &position, &key, &found):
         rest.append((<object>key, <object>found))
-    if pairs:
-        return [(name, core.peek(name, cell)) for name, cell in rest]
-    return [core.peek(name, cell) for name, cell in rest]
+    return [(name, core.peek(name, cell)) for name, cell in rest]
 
 
 @cython.final

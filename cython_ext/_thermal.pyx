@@ -107,12 +107,7 @@ cdef class DictCore(dict):
                 if self.ledger.countdown > 0:
                     return <object>core.payload
                 return self.hit_tick_slow(<Cell>found)
-        if found is NULL:
-            return self.missing_slow(key)
-        try:
-            return self.value_slow(key, <object>found)
-        except EntryGoneError:
-            return self[key]
+        return self.get_slow(key, found, MISSING)
 
     @cython.binding(False)
     def get(self, key, default=None, /):
@@ -129,10 +124,16 @@ cdef class DictCore(dict):
                 if self.ledger.countdown > 0:
                     return <object>core.payload
                 return self.hit_tick_slow(<Cell>found)
+        return self.get_slow(key, found, default)
+
+    cdef object get_slow(self, key, PyObject *found, default):
+        """The way of all but hits, apart because it needs more registers; MISSING as the default is for __getitem__."""
+        if found is NULL:
+            return self.missing_slow(key)
         try:
             return self.value_slow(key, <object>found)
         except EntryGoneError:
-            return self.get(key, default)
+            return self[key] if default is MISSING else self.get(key, default)
 
     def __contains__(self, key):
         return PyDict_Contains(self, key)

@@ -23,6 +23,7 @@ cdef class DictCore(dict):
     cdef public object _regrowth   # _regrow.Regrowth, or None while there is no recipe
     cdef public object _watch      # move_watch.MoveWatch, or None while nobody listens
 
+    cdef object get_slow(self, key, PyObject *found, default)
     cdef object missing_slow(self, key)
     cdef object value_slow(self, key, found)
     cdef object peek(self, key, found)

@@ -7,7 +7,7 @@ from reprlib import recursive_repr
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from spectral_alloc._iteration import ReversedIterator, ValueIterator
+from spectral_alloc._iteration import PairIterator, ReversedIterator, ValueIterator
 
 if TYPE_CHECKING:
     from spectral_alloc.thermal_dict import ThermalDict
@@ -25,7 +25,7 @@ class ThermalValues(AbstractValuesView[V], Generic[V]):
     _mapping: "ThermalDict[Any, V]"
 
     def __iter__(self) -> Iterator[V]:
-        return ValueIterator(self._mapping, False)
+        return ValueIterator(self._mapping)
 
     def __reversed__(self) -> Iterator[V]:
         return ReversedIterator(self._mapping, False)
@@ -50,7 +50,7 @@ class ThermalItems(AbstractItemsView[K, V], Generic[K, V]):
     _mapping: "ThermalDict[K, V]"
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
-        return ValueIterator(self._mapping, True)
+        return PairIterator(self._mapping)
 
     def __reversed__(self) -> Iterator[tuple[K, V]]:
         return ReversedIterator(self._mapping, True)

@@ -90,6 +90,23 @@ static inline PyObject *sa_refilled_pair(PyObject *pair, PyObject *key, PyObject
     return pair;
 }
 
+/* The next value of a dict's own iterator over values; NULL without an exception at its end. */
+static inline PyObject *sa_next_value(PyObject *iterator) {
+    return PyDictIterValue_Type.tp_iternext(iterator);
+}
+
+/* What a reference is to; in C, since Cython would count it once more. */
+static inline PyObject *sa_taken(PyObject *object) {
+    return object;
+}
+
+/* The value of a live cell, whose reference is given up. */
+static inline PyObject *sa_taken_payload(PyObject *cell) {
+    PyObject *value = Py_NewRef((PyObject *)((sa_cell_object *)cell)->core.payload);
+    Py_DECREF(cell);
+    return value;
+}
+
 /* Remove `key` and return its value, None when the key is absent, NULL with an error set (new references). */
 static inline PyObject *sa_dict_pop_or_none(PyObject *dict, PyObject *key) {
 #if PY_VERSION_HEX >= 0x030D0000
