@@ -82,6 +82,7 @@ def depart(Ledger ledger not None, long long slack=0):
             if review(ledger) == 0:
                 break
             continue
+        sa_policy_fetch_next(&ledger.policy)
         departure = examine(ledger, <Cell><object>SA_CELL_OF(node, cell_offset))
         if departure is not None:
             return departure

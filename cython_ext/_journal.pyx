@@ -33,6 +33,7 @@ from spectral_alloc import _closure
 cdef extern from "dict_core.h":
     object sa_dict_pop_or_none(object mapping, object key)
     int sa_is_container(object value) noexcept
+    int sa_holds_containers(object key, object value) noexcept
 
 cdef extern from "Python.h":
     PyObject *PyDict_SetDefault(object mapping, object key, object value) except NULL
@@ -157,7 +158,7 @@ cdef class JournalCore:
         else:
             if found != <PyObject *>spare:
                 PyDict_SetItem(core, key, spare)
-            core.holds_containers |= sa_is_container(key) | sa_is_container(value)
+            core.holds_containers |= sa_holds_containers(key, value)
             self.ledger.enter(spare, value, closure_api.size_key(<PyObject *>key))
             self.note_new(key, spare)
             if core._regrowth is not None:

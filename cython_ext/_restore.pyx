@@ -25,7 +25,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from spectral_alloc import _closure
 
 cdef extern from "dict_core.h":
-    int sa_is_container(object value) noexcept
+    int sa_holds_containers(object key, object value) noexcept
 
 cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closure._C_API, SA_CLOSURE_CAPSULE)
 
@@ -56,7 +56,7 @@ def restore(DictCore core not None, LogIndex index not None):
         cell.core.count = 0
         quick = sa_quick_allocation(key)
         key_bytes += quick if quick >= 0 else closure_api.size_key(key)
-        core.holds_containers |= sa_is_container(<object>key)
+        core.holds_containers |= sa_holds_containers(<object>key, None)
         count += 1
     ledger.entry_count += count
     ledger.cold_count += count

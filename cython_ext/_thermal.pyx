@@ -35,9 +35,11 @@ cdef extern from "dict_core.h":
     object sa_dict_pop_or_none(object mapping, object key)
     object sa_dict_iterator(object mapping)
     int sa_is_container(object value) noexcept
+    int sa_holds_containers(object key, object value) noexcept
     Cell sa_cell_new(PyTypeObject *type)
     PyObject *sa_cell_swap(sa_cell *core, PyObject *value, unsigned epoch_now) noexcept
-    int sa_dict_visit(PyObject *mapping, int *holds_containers, visitproc visit, void *arg) noexcept
+    int sa_dict_visit(PyObject *mapping, const sa_policy *policy, Py_ssize_t entry_count, int *holds_containers,
+                      visitproc visit, void *arg) noexcept
     void sa_install_slots(PyTypeObject *core_type, PyTypeObject *cell_type, traverseproc traverse) noexcept
 
 cdef extern from "Python.h":
@@ -70,7 +72,7 @@ cdef inline int after_write(DictCore core) except -1:
 
 
 cdef inline int enter(DictCore core, Cell cell, key, value) except -1:
-    core.holds_containers |= sa_is_container(key) | sa_is_container(value)
+    core.holds_containers |= sa_holds_containers(key, value)
     core.ledger.enter(cell, value, key_bytes(key))
     if core._regrowth is not None:
         core._regrowth.entered(cell, key)
@@ -484,16 +486,15 @@ cdef class DictCore(dict):
 cdef int traverse(PyObject *mapping, visitproc visit, void *arg) except -1:
     """Cells are not tracked by the garbage collector: the dict visits the values in their stead."""
     cdef PyObject *member[6]
-    member[0] = <PyObject *>(<DictCore>mapping).tiers
-    member[1] = <PyObject *>(<DictCore>mapping)._settings
-    member[2] = <PyObject *>(<DictCore>mapping)._reference
-    member[3] = <PyObject *>(<DictCore>mapping)._watch
-    member[4] = <PyObject *>(<DictCore>mapping)._journal
-    member[5] = <PyObject *>(<DictCore>mapping)._regrowth
+    member[0], member[1] = <PyObject *>(<DictCore>mapping).tiers, <PyObject *>(<DictCore>mapping)._settings
+    member[2], member[3] = <PyObject *>(<DictCore>mapping)._reference, <PyObject *>(<DictCore>mapping)._watch
+    member[4], member[5] = <PyObject *>(<DictCore>mapping)._journal, <PyObject *>(<DictCore>mapping)._regrowth
     for index in range(6):
-        if member[index] is not NULL and visit(member[index], arg):
-            return 1
-    return sa_dict_visit(mapping, &(<DictCore>mapping).holds_containers, visit, arg)
+        if member[index] is not NULL and visit(member[index], arg): return 1
+    if (<DictCore>mapping).ledger is None:  # it is being made
+        return 0
+    return sa_dict_visit(mapping, &(<DictCore>mapping).ledger.policy, (<DictCore>mapping).ledger.entry_count,
+                         &(<DictCore>mapping).holds_containers, visit, arg)
 
 
 sa_install_slots(<PyTypeObject *>DictCore, <PyTypeObject *>Cell, traverse)

@@ -39,6 +39,7 @@ cdef extern from "policy.h" nogil:
     void sa_policy_send_off(sa_policy *policy, sa_cell *cell)
     int64_t sa_policy_recharge(sa_policy *policy, sa_cell *cell, int64_t bytes)
     sa_cell *sa_policy_victim(sa_policy *policy)
+    void sa_policy_fetch_next(const sa_policy *policy)
     sa_cell *sa_policy_oldest(const sa_policy *policy, unsigned queue)
     void sa_policy_resum(sa_policy *policy, unsigned queue)
     void sa_policy_detach_all(sa_policy *policy)

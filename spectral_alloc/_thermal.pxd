@@ -12,7 +12,7 @@ cdef class DictCore(dict):
     cdef long long table_bytes   # of the underlying dict's hash table, as charged
     cdef long long table_check   # entry count at which the table is weighed again
     cdef Py_ssize_t sweep_position
-    cdef int holds_containers    # 0: no key and no live value is one that the garbage collector cares for
+    cdef int holds_containers    # bits: keys, live values that the garbage collector cares for
     cdef int removing            # removals under way, during which fewer entries than cells is no sign of anything
     cdef int write_countdown     # writes until the next tick
     cdef int pulse_countdown     # ticks until the next look at the process's memory

@@ -432,27 +432,6 @@ def test_insertion_order_survives_everything(subject_class: type[ThermalDict]) -
     assert list(subject.items()) == list(plain.items())
 
 
-@pytest.mark.parametrize("place", ["value", "key"])
-def test_a_cycle_through_a_dict_that_held_only_atoms_is_collected(place: str) -> None:
-    """The collector skips a dict of atoms, and looks again once something else was written to it."""
-
-    class Holder:
-        """Hashable, and refers to the dict that holds it."""
-
-    d = ThermalDict((f"key {number}", number) for number in range(100))
-    gc.collect()
-    holder = Holder()
-    holder.owner = d
-    if place == "value":
-        d["key 5"] = holder
-    else:
-        d[holder] = 1
-    reference = weakref.ref(holder)
-    del d, holder
-    gc.collect()
-    assert reference() is None
-
-
 def test_pairs_that_are_kept_are_not_used_again() -> None:
     """items() may give the same tuple again only if nobody kept the last one."""
     d = ThermalDict((number, str(number)) for number in range(50))

@@ -31,9 +31,17 @@ typedef struct sa_cell_object {
 
 _Static_assert(offsetof(sa_cell_object, core) == 16, "a Cell is its header and its sa_cell, as _cell.pyx asserts");
 
-/* May the garbage collector care for it? */
+/* What a dict holds that the garbage collector cares for, as bits. */
+enum { SA_HOLDS_VALUES = 1, SA_HOLDS_KEYS = 2 };
+
+/* May the garbage collector care for it? SA_HOLDS_VALUES or 0. */
 static inline int sa_is_container(PyObject *object) {
-    return PyType_IS_GC(Py_TYPE(object));
+    return PyType_IS_GC(Py_TYPE(object)) ? SA_HOLDS_VALUES : 0;
+}
+
+/* The same of an entry: bits. */
+static inline int sa_holds_containers(PyObject *key, PyObject *value) {
+    return sa_is_container(value) | (PyType_IS_GC(Py_TYPE(key)) ? SA_HOLDS_KEYS : 0);
 }
 
 /* A new empty cell. Cost: one allocation. */
@@ -131,36 +139,68 @@ static inline int sa_is_type(PyObject *object, PyTypeObject *type) {
 /* Set once, when the module that includes this header is imported; a traverseproc has no other way to it. */
 static PyTypeObject *sa_cell_type;
 
-/* Visit the keys, and the values that only their cell, and it only this dict, holds. `*holds_containers` says whether
- * there may be any that the collector cares for; it becomes 0 when there are none, so that a dict of atoms is not
- * walked again until something else is written to it. A value that is not visited is only taken as still in use. */
-static inline int sa_dict_visit(PyObject *dict, int *holds_containers, visitproc visit, void *arg) {
-    PyObject *key, *found;
-    Py_ssize_t position = 0;
-    const int has_str_keys = ((const sa_dict_keys_head *)((PyDictObject *)dict)->ma_keys)->kind != 0;
-    int containers = 0;
-    if (!*holds_containers)
+/* Visit the value of a cell that nothing but its dict holds; its bit is added to *containers. */
+static inline int sa_cell_visit(sa_cell_object *cell, int *containers, visitproc visit, void *arg) {
+    PyObject *value = (PyObject *)cell->core.payload;
+    if (cell->core.state != SA_HOT || cell->core.flat || value == NULL)
         return 0;
-    while (PyDict_Next(dict, &position, &key, &found)) {
-        if (!has_str_keys) {
-            containers |= sa_is_container(key);
-            Py_VISIT(key);
-        }
-        if (!Py_IS_TYPE(found, sa_cell_type)) {
-            containers = 1;
-            Py_VISIT(found);
+    *containers |= sa_is_container(value);
+    if (Py_REFCNT(cell) == 1)
+        Py_VISIT(value);
+    return 0;
+}
+
+/* Visit the live values by the queues that their cells are in. Cost: a cache line for each, however many are not live. */
+static inline int sa_queues_visit(const sa_policy *policy, int *containers, visitproc visit, void *arg) {
+    for (unsigned queue = 0; queue < SA_QUEUE_COUNT; queue++) {
+        if (!(SA_LIVE_QUEUES >> queue & 1))
             continue;
-        }
-        const sa_cell *core = &((sa_cell_object *)found)->core;
-        if (core->state == SA_HOT && !core->flat && core->payload != NULL) {
-            PyObject *value = (PyObject *)core->payload;
-            containers |= sa_is_container(value);
-            if (Py_REFCNT(found) == 1)
-                Py_VISIT(value);
+        const sa_cell *head = &policy->queues[queue].head;
+        for (sa_cell *core = sa_cell_next(head); core != head; core = sa_cell_next(core)) {
+            int status = sa_cell_visit((sa_cell_object *)((char *)core - offsetof(sa_cell_object, core)), containers, visit, arg);
+            if (status != 0)
+                return status;
         }
     }
-    *holds_containers = containers;
     return 0;
+}
+
+/* Visit the keys, and the values that only their cell, and it only this dict, holds: all entries. */
+static inline int sa_entries_visit_slow(PyObject *dict, int *containers, visitproc visit, void *arg) {
+    PyObject *key, *found;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(dict, &position, &key, &found)) {
+        if (PyType_IS_GC(Py_TYPE(key))) {
+            *containers |= SA_HOLDS_KEYS;
+            Py_VISIT(key);
+        }
+        if (Py_IS_TYPE(found, sa_cell_type)) {
+            int status = sa_cell_visit((sa_cell_object *)found, containers, visit, arg);
+            if (status != 0)
+                return status;
+        } else {
+            *containers |= SA_HOLDS_VALUES;
+            Py_VISIT(found);
+        }
+    }
+    return 0;
+}
+
+/* Visit what the dict owns. `*holds_containers` says whether there may be any that the collector cares for; it becomes 0
+ * when there are none, so that a dict of atoms is not walked again until something else is written to it. A value that is
+ * not visited is only taken as still in use. With as many entries as cells that were entered no value is a raw one. */
+static inline int sa_dict_visit(PyObject *dict, const sa_policy *policy, Py_ssize_t entry_count, int *holds_containers,
+                                visitproc visit, void *arg) {
+    int containers = 0, status = 0;
+    if (*holds_containers == 0)
+        return 0;
+    if (*holds_containers == SA_HOLDS_VALUES && PyDict_GET_SIZE(dict) == entry_count)
+        status = sa_queues_visit(policy, &containers, visit, arg);
+    else
+        status = sa_entries_visit_slow(dict, &containers, visit, arg);
+    if (status == 0)
+        *holds_containers = containers;
+    return status;
 }
 
 /* The members of a DictCore are left to its deallocation, since a method may still be called on it until then; so

@@ -3,7 +3,7 @@
  *   group    | serial x 8 | place x 8 |    one cache line; a serial of 0 is an unused entry
  *   home     of a serial: four successive ones have the same, so blocks that were made together are looked up together
  *
- * Invariants: 1. At most three quarters of the entries are used (9 of 10 after a compaction, until the next insertion).
+ * Invariants: 1. At most three quarters of the entries are used (15 of 16 after a compaction, until the next insertion).
  *             2. An entry is in its home, or in a later group if all groups from its home on to there are full.
  *
  * Threads: the arena's lock. Cost: a look-up compares eight serials at once and reads one line, seldom two; taking an
@@ -74,7 +74,7 @@ int sa_table_make_room_slow(sa_arena *arena) {
 }
 
 uint64_t sa_table_groups_for(uint64_t count) {
-    uint64_t groups = (count * 10 / 9 + SA_GROUP_ENTRIES) / SA_GROUP_ENTRIES;
+    uint64_t groups = (count * 16 / 15 + SA_GROUP_ENTRIES) / SA_GROUP_ENTRIES;
     return groups < GROUPS_MIN ? GROUPS_MIN : groups;
 }
 

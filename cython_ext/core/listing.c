@@ -17,9 +17,18 @@ static int is_hopeless(const sa_closure *walker)
            (scratch->stack_count == 0 || scratch->stack_count > CYCLE_BREADTH);
 }
 
+/* A value that leaves has not been used for long, and its parts lie anywhere: their headers are fetched side by side. */
+enum { FETCHED_AHEAD = 16 };
+
 static outcome list_items(sa_closure *walker, PyObject *const *item, Py_ssize_t count, unsigned tags)
 {
+    for (Py_ssize_t index = 0; index < count && index < FETCHED_AHEAD; index++) {
+        SA_FETCH(item[index]);
+    }
     for (Py_ssize_t index = 0; index < count; index++) {
+        if (index + FETCHED_AHEAD < count) {
+            SA_FETCH(item[index + FETCHED_AHEAD]);
+        }
         if (item[index] != NULL && sa_reach(walker, item[index], tags) == STOP) {
             return STOP;
         }
@@ -34,6 +43,10 @@ static outcome list_dict(sa_closure *walker, PyObject *dict, unsigned tags, int 
 {
     Py_ssize_t position = 0, listed = 0;
     PyObject *key, *value;
+    while (position < FETCHED_AHEAD && PyDict_Next(dict, &position, NULL, &value)) {
+        SA_FETCH(value);
+    }
+    position = 0;
     while (PyDict_Next(dict, &position, &key, &value)) {
         for (int reference = 0; reference < references_per_key; reference++) {
             if (sa_reach(walker, key, TAG_KEY | (tags & TAG_CHECK)) == STOP) {

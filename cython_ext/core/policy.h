@@ -54,6 +54,11 @@ enum {
 /* The queues whose cells compete, as bits: a write leaves a cell where it is among them. */
 enum { SA_ORDINARY_QUEUES = 1u << SA_QUEUE_WINDOW | 1u << SA_QUEUE_SMALL | 1u << SA_QUEUE_MAIN };
 
+/* The queues of live objects. */
+enum {
+    SA_LIVE_QUEUES = SA_ORDINARY_QUEUES | 1u << SA_QUEUE_FRESH | 1u << SA_QUEUE_HELD | 1u << SA_QUEUE_PINNED | 1u << SA_QUEUE_KEPT
+};
+
 typedef struct sa_queue {
     sa_cell head;  /* sentinel: next is the oldest cell, previous the newest */
     int64_t bytes; /* sum of the charges */
@@ -146,6 +151,16 @@ int64_t sa_policy_recharge(sa_policy *policy, sa_cell *cell, int64_t bytes);
 sa_cell *sa_policy_victim(sa_policy *policy);
 
 /* The oldest cell of a queue, or NULL. It stays linked. */
+/* Have the processor fetch the values that are likely to leave next, which have not been used for long. */
+static inline void sa_policy_fetch_next(const sa_policy *policy) {
+#if defined(__GNUC__)
+    __builtin_prefetch(sa_cell_next(&policy->queues[SA_QUEUE_SMALL].head)->payload);
+    __builtin_prefetch(sa_cell_next(&policy->queues[SA_QUEUE_MAIN].head)->payload);
+#else
+    (void)policy;
+#endif
+}
+
 sa_cell *sa_policy_oldest(const sa_policy *policy, unsigned queue);
 
 /* Take the totals of a queue from its links, after cells were unlinked as strays. O(cells). */

@@ -142,6 +142,9 @@ static outcome count_container(sa_closure *walker, PyObject *child, const sa_rul
         }
         found->contexts = (uint8_t)contexts;
     }
+    if (PyList_CheckExact(child)) {
+        SA_FETCH(((PyListObject *)child)->ob_item);
+    }
     sa_count_object(walker, child, rule);
     return push(walker, child, contexts);
 }

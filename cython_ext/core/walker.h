@@ -59,6 +59,12 @@ static inline outcome out_of_memory(sa_closure *walker)
     return STOP;
 }
 
+#if defined(__GNUC__)
+#define SA_FETCH(pointer) __builtin_prefetch(pointer)
+#else
+#define SA_FETCH(pointer) ((void)(pointer))
+#endif
+
 static inline outcome push(sa_closure *walker, PyObject *object, unsigned tags)
 {
     return sa_scratch_push(&walker->scratch, (uintptr_t)object | tags) < 0 ? out_of_memory(walker) : GO_ON;
