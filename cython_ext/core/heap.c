@@ -300,6 +300,7 @@ uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned ch
         memset(ref.cell, 0, size);
     if (axis == SA_AXIS_GENERATED && !zeroed)
         ((sa_stub *)ref.cell)->where = SA_FILL_BY_SPACE;
+    sa_table_fetch_next(arena);
     sa_arena_unlock(arena);
     return address;
 }

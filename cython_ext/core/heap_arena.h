@@ -3,7 +3,7 @@
  *   arena    | lock, counters | lists of open slabs and of kept cells, one for each size class |     own mapping
  *   range    | unit 0 | unit 1 | ... |    reserved at once without rights, made writable from the bottom up
  *   books    | bits: used | bytes: pages that may be resident, from its start | halves: class and place in slab | a unit
- *   kept     | place | place | ... |    of free cells of one size class, freed last, taken first
+ *   kept     place --> meta: next place --> ...    free cells of one size class, freed last, taken first
  *
  * Invariants: those of heap.h, and: kept cells are used cells of their slab in state FREE, none of a slab that is
  * being evacuated; when half of the blocks are gone, they all go back to their slabs.
@@ -137,10 +137,10 @@ struct sa_arena {
     uint64_t moved_bytes, moved_count;
     uint64_t hand;               /* table position of the search for victims */
     sa_slab *open[SA_SIZE_CLASS_COUNT];
+    uint32_t kept[SA_SIZE_CLASS_COUNT];       /* the place of the cell that was kept last; its meta is the next place */
     uint8_t kept_count[SA_SIZE_CLASS_COUNT];
     uint32_t page_bytes, page_shift;
     const uint32_t *band_of_heat;
-    _Alignas(64) uint32_t kept[SA_SIZE_CLASS_COUNT][SA_KEPT_COUNT];
 };
 
 /* A live block, found. */
@@ -216,7 +216,10 @@ void sa_cells_flush_slow(sa_arena *arena);
 static inline sa_meta *sa_cell_reuse(sa_arena *arena, unsigned number) {
     if (arena->kept_count[number] == 0)
         return NULL;
-    return sa_meta_at(arena, arena->kept[number][--arena->kept_count[number]]);
+    sa_meta *meta = sa_meta_at(arena, arena->kept[number]);
+    arena->kept[number] = (uint32_t)*meta;
+    arena->kept_count[number]--;
+    return meta;
 }
 
 /* Keep a cell that was in use, for the next block of its size class, or give it back. */
@@ -226,8 +229,9 @@ static inline void sa_cell_keep(sa_arena *arena, sa_meta *meta) {
         sa_cell_give(arena, meta);
         return;
     }
-    *meta = 0;
-    arena->kept[number][arena->kept_count[number]++] = sa_place_of(arena, meta);
+    *meta = arena->kept[number];
+    arena->kept[number] = sa_place_of(arena, meta);
+    arena->kept_count[number]++;
     if (arena->table_count < arena->flush_below)
         sa_cells_flush_slow(arena);
 }
@@ -247,6 +251,15 @@ static inline uint32_t *sa_entry_at(const sa_arena *arena, uint64_t at) {
     return &arena->table[at / SA_GROUP_ENTRIES].serials[at % SA_GROUP_ENTRIES];
 }
 static inline uint64_t sa_entry_count(const sa_arena *arena) { return arena->table_groups * SA_GROUP_ENTRIES; }
+
+/* Have the processor fetch the group of the next serial: by the time that all arenas have had their turn, it is there. */
+static inline void sa_table_fetch_next(const sa_arena *arena) {
+#if defined(__GNUC__)
+    __builtin_prefetch(&arena->table[sa_table_home((uint32_t)arena->next_serial, arena->table_groups)], 1);
+#else
+    (void)arena;
+#endif
+}
 
 /* The entry of a serial, which is not 0, or NULL. O(1). */
 static inline uint32_t *sa_table_find(const sa_arena *arena, uint32_t serial) {

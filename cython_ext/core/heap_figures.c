@@ -181,9 +181,11 @@ static int check_kept(const sa_arena *arena) {
     for (unsigned number = 0; number < SA_SIZE_CLASS_COUNT; number++) {
         if (arena->kept_count[number] > sa_size_classes[number].kept_max)
             return 2;
+        uint32_t place = arena->kept[number];
         for (unsigned at = 0; at < arena->kept_count[number]; at++) {
             uint32_t index;
-            const sa_meta *meta = sa_meta_at(arena, arena->kept[number][at]);
+            const sa_meta *meta = sa_meta_at(arena, place);
+            place = (uint32_t)*meta;
             sa_slab *slab = sa_slab_of_cell(arena, meta, &index);
             if (slab->size_class != number || sa_cell_meta(slab, index) != meta || sa_meta_state(*meta) != SA_FREE ||
                 !(slab->used[index / 64] >> index % 64 & 1) || slab->is_evacuated)
