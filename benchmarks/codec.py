@@ -20,7 +20,8 @@ import zstandard
 from measure import interleaved, save
 
 from spectral_alloc import _formula, _frame
-from spectral_alloc.frame import FORMULA_SURE_BYTES, FrameCodec
+from spectral_alloc._express import FORMULA_SURE_BYTES
+from spectral_alloc.frame import FrameCodec
 
 Array = numpy.ndarray[Any, Any]
 

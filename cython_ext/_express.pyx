@@ -27,16 +27,21 @@ from spectral_alloc._shadows cimport digest_of_memory
 
 from spectral_alloc.frame_dictionary import zstd_decompressor
 
+# Of the general way too, which has them from here.
+cpdef enum:
+    COMPRESS_FROM_BYTES = 64     # shorter blocks are stored raw
+    LARGE_FROM_BYTES = 4096      # blocks below are small: they repeat little within themselves, much among each other
+    FORMULA_FROM_BYTES = 512     # in shorter blocks no formula is looked for
+    FORMULA_SURE_BYTES = 64      # a formula of at most so many bytes is taken without a look at what compression makes
+
 cdef enum:
-    ENCODE_FROM_BYTES = 64       # as frame.py: COMPRESS_FROM_BYTES
-    ENCODE_BELOW_BYTES = 4096    # as frame.py: LARGE_FROM_BYTES
-    FORMULA_FROM_BYTES = 512     # as frame.py
-    FORMULA_SURE_BYTES = 64      # as frame.py
     DICTIONARIES_KEPT = 4        # whose decompressors are kept: each takes 100 KiB
     OBSERVE_EVERY = 8            # of the values that are encoded many at a time
     TOGETHER_FROM = 64           # streams: one call for all makes a context of its own, which takes 80 us
 
-cdef double RAW_ABOVE_SHARE = 0.95  # as frame.py
+cdef double raw_above_share = 0.95
+#: Compressed to more than this share of the raw length, a block is stored raw: reading it is worth more.
+RAW_ABOVE_SHARE = raw_above_share
 
 #: What value returns for a frame that only the general way can read.
 OTHER_WAY = object()
@@ -60,7 +65,7 @@ cdef class Express:
         cdef bytes payload, formula = None
         if self.stays_raw(length):
             return self.framed(SA_FRAME_RAW, 0, length, <const uint8_t *>PyBytes_AS_STRING(stream), length)
-        if length >= ENCODE_BELOW_BYTES:
+        if length >= LARGE_FROM_BYTES:
             return None
         dictionary = self.dictionaries.current
         if dictionary is None:
@@ -97,14 +102,14 @@ cdef class Express:
                 made.append(self.framed(SA_FRAME_RAW, 0, length, <const uint8_t *>PyBytes_AS_STRING(stream), length))
             else:
                 made.append(None)
-                if dictionary is not None and length < ENCODE_BELOW_BYTES:
+                if dictionary is not None and length < LARGE_FROM_BYTES:
                     chosen.append(stream)
         payloads = self.compressed(chosen, dictionary) if chosen else None
         if payloads is None:
             return made
         length, index = 0, 0
         for stream in streams:
-            if made[index] is None and PyBytes_GET_SIZE(stream) < ENCODE_BELOW_BYTES:
+            if made[index] is None and PyBytes_GET_SIZE(stream) < LARGE_FROM_BYTES:
                 PyObject_GetBuffer(payloads[length], &view, PyBUF_SIMPLE)
                 try:
                     made[index] = self.chosen(stream, dictionary.id, <const uint8_t *>view.buf, view.len)
@@ -131,14 +136,14 @@ cdef class Express:
             return None
 
     cdef inline bint stays_raw(self, Py_ssize_t length) noexcept:
-        return length < ENCODE_FROM_BYTES or (self.takes_all_raw and length <= SA_SHORT_RAW_MAX)
+        return length < COMPRESS_FROM_BYTES or (self.takes_all_raw and length <= SA_SHORT_RAW_MAX)
 
     cdef object chosen(
         self, bytes stream, unsigned dictionary_id, const uint8_t *payload, Py_ssize_t stored, bytes formula=None
     ):
         """The frame of a payload, or of a formula that is shorter, or of the stream itself where both gain too little."""
         cdef Py_ssize_t length = PyBytes_GET_SIZE(stream)
-        cdef bint is_raw = stored > RAW_ABOVE_SHARE * length
+        cdef bint is_raw = stored > raw_above_share * length
         if formula is not None and PyBytes_GET_SIZE(formula) < (length if is_raw else stored):
             return self.framed(
                 SA_FRAME_FORMULA, 0, length, <const uint8_t *>PyBytes_AS_STRING(formula), PyBytes_GET_SIZE(formula)

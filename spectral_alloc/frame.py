@@ -10,7 +10,14 @@ import lz4.block  # type: ignore[import-untyped]  # lz4 ships no type informatio
 import zstandard
 
 from spectral_alloc import _formula
-from spectral_alloc._express import Express
+from spectral_alloc._express import (
+    COMPRESS_FROM_BYTES,
+    FORMULA_FROM_BYTES,
+    FORMULA_SURE_BYTES,
+    LARGE_FROM_BYTES,
+    RAW_ABOVE_SHARE,
+    Express,
+)
 from spectral_alloc._frame import (
     FORMULA,
     ITEM_SIZE_MAX,
@@ -48,24 +55,14 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 
 CODEC_NAMES = {RAW: "raw", LZ4: "lz4", ZSTD: "zstd", ZSTD_DICTIONARY: "zstd_dictionary", FORMULA: "formula"}
 
-#: Shorter values gain less than the call costs.
-COMPRESS_FROM_BYTES = 64
 #: Parts below this share a block with their neighbours; array memory from here on has its own.
 OWN_BLOCK_FROM_BYTES = 512
-#: Formulas are looked for in blocks from here on ...
-FORMULA_FROM_BYTES = 512
-#: ... and one of so few bytes is taken without a look at what compression would make of the block.
-FORMULA_SURE_BYTES = 64
 #: How many times its length a formula may give where anybody may have written it: as many as zstd.
 FORMULA_GROWTH_MAX = 1 << 15
-#: Blocks below this are small: they repeat little within themselves, much among each other.
-LARGE_FROM_BYTES = 4096
 SAMPLE_BYTES = 4096
 SAMPLE_PIECES = 4
 #: LZ4 cannot take more in one block.
 LZ4_BYTES_MAX = 0x7E000000
-#: Compressed to more than this share of the raw length, a block is stored raw: reading it is worth more.
-RAW_ABOVE_SHARE = 0.95
 #: LZ4 at this share or better is taken for its speed without looking at zstd ...
 LZ4_GOOD_SHARE = 0.67
 #: ... but not at this one: near its limit of 255 times zstd is the faster of the two, and takes a tenth of the bytes.

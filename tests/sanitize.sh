@@ -32,7 +32,7 @@ tests=(
     tests/test_native.py tests/test_spectrum.py tests/test_crc32c.py tests/test_shuffle.py tests/test_frame*.py tests/test_formula*.py
     tests/test_closure*.py tests/test_set_order.py tests/test_sizer.py tests/test_serializer.py tests/test_graph_stream.py tests/test_express.py tests/test_passage.py tests/test_shadows.py tests/test_regrow*.py
     tests/test_dict_behaviour.py tests/test_garbage_collection.py tests/test_governor.py tests/test_residency.py tests/test_heat.py
-    tests/test_memory.py tests/test_generated_blocks.py tests/test_memory_threads.py tests/test_heap_placement.py tests/test_parity.py
+    tests/test_memory.py tests/test_memory_disk.py tests/test_generated_blocks.py tests/test_memory_threads.py tests/test_heap_placement.py tests/test_parity.py
     tests/test_generator.py tests/test_generative_space.py tests/test_permutation.py tests/test_space_edits.py
     tests/test_edit_log*.py tests/test_page_store.py tests/test_touch.py tests/test_touch_stress.py tests/foreign tests/stateful
 )

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from spectral_alloc import GenerativeSpace, SpectralMemory, ThermalDict, _formula, _frame, formula
+from spectral_alloc._express import FORMULA_SURE_BYTES
 from spectral_alloc._graph_stream import write_graph
-from spectral_alloc.frame import FORMULA_SURE_BYTES, FrameCodec
+from spectral_alloc.frame import FrameCodec
 from spectral_alloc.permutation import Permutation
 from spectral_alloc.serializer import dumps, loads
 
