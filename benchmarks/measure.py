@@ -16,10 +16,15 @@ RESULTS = Path(__file__).parent / "results"
 def interleaved(
     cases: Mapping[str, Callable[[], object]], repeats: int, setup: Callable[[], object] = lambda: None
 ) -> dict[str, list[float]]:
-    """Seconds of each case, measured ``repeats`` times in turns, so that a slow spell of the machine hits all alike."""
+    """Seconds of each case, measured ``repeats`` times in turns, so that a slow spell of the machine hits all alike.
+
+    Every turn begins with another case: the first to read some data finds less of it in the caches than the next.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(repeats):
-        for name, case in cases.items():
+    order = list(cases.items())
+    for turn in range(repeats):
+        first = turn % len(order)
+        for name, case in order[first:] + order[:first]:
             setup()
             start = time.perf_counter()
             case()

@@ -18,7 +18,7 @@ from cpython.object cimport PyObject, PyTypeObject, destructor
 from c_cell cimport *
 
 cdef extern from "dict_core.h":
-    void sa_cell_dealloc(PyObject *object) noexcept
+    void sa_cell_free(PyObject *object, sa_cell_pool *pool) noexcept
 
 CELL_BYTES = 48
 
@@ -62,7 +62,19 @@ cdef class Cell:
         return repr(resolve(self))
 
 
-(<PyTypeObject *>Cell).tp_dealloc = sa_cell_dealloc
+cdef sa_cell_pool pool
+
+
+cdef sa_cell_pool *cell_pool() noexcept:
+    """The cells that wait to be used again."""
+    return &pool
+
+
+cdef void cell_dealloc(PyObject *cell) noexcept:
+    sa_cell_free(cell, &pool)
+
+
+(<PyTypeObject *>Cell).tp_dealloc = cell_dealloc
 
 @cython.final
 @cython.no_gc

@@ -24,7 +24,7 @@ from cpython.ref cimport Py_DECREF, PyObject
 from c_cell cimport *
 from c_closure cimport *
 from c_policy cimport *
-from spectral_alloc._cell cimport Backed, Budget, Cell, is_cell, is_exceeded
+from spectral_alloc._cell cimport Backed, Budget, Cell, cell_pool, is_cell, is_exceeded, sa_cell_pool
 from spectral_alloc._ledger cimport Ledger
 
 from spectral_alloc import _closure, _stray
@@ -36,7 +36,7 @@ cdef extern from "dict_core.h":
     object sa_dict_iterator(object mapping)
     int sa_is_container(object value) noexcept
     int sa_holds_containers(object key, object value) noexcept
-    Cell sa_cell_new(PyTypeObject *type)
+    Cell sa_cell_new(PyTypeObject *type, sa_cell_pool *pool)
     PyObject *sa_cell_swap(sa_cell *core, PyObject *value, unsigned epoch_now) noexcept
     int sa_dict_visit(PyObject *mapping, const sa_policy *policy, Py_ssize_t entry_count, int *holds_containers,
                       visitproc visit, void *arg) noexcept
@@ -54,8 +54,8 @@ cdef enum:
     PULSE_BYTES = 1 << 20    # a smaller dict under no pressure needs no Python side yet
     TICKS_PER_PULSE = 8      # ticks between two looks at the process's memory
 
-cdef object dict_sizeof = dict.__sizeof__
-cdef object MISSING = object()
+cdef object dict_sizeof = dict.__sizeof__, MISSING = object()
+cdef sa_cell_pool *pool = cell_pool()
 
 cdef inline Py_ssize_t key_bytes(key) noexcept:
     cdef Py_ssize_t quick = sa_quick_allocation(<PyObject *>key)
@@ -223,7 +223,7 @@ cdef class DictCore(dict):
         if spare is None:
             if self._journal is not None:
                 return self._journal.store(self, key, value)
-            spare = sa_cell_new(<PyTypeObject *>Cell)
+            spare = sa_cell_new(<PyTypeObject *>Cell, pool)
         else:
             self.spare = None
         found = PyDict_SetDefault(self, key, spare)
@@ -259,7 +259,7 @@ cdef class DictCore(dict):
 
     def setdefault(self, key, default=None, /):
         """Insert key with a value of default if key is not in the dictionary; return the value for key."""
-        cdef Cell spare = sa_cell_new(<PyTypeObject *>Cell)
+        cdef Cell spare = sa_cell_new(<PyTypeObject *>Cell, pool)
         cdef PyObject *found = NULL if self._journal is not None else PyDict_SetDefault(self, key, spare)
         if found is NULL:
             return self._journal.setdefault(self, key, default)

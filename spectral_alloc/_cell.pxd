@@ -4,6 +4,8 @@ from cpython.object cimport PyObject, PyTypeObject
 from c_cell cimport sa_cell
 
 cdef extern from "dict_core.h":
+    ctypedef struct sa_cell_pool:
+        pass
     bint sa_is_type(PyObject *found, PyTypeObject *type) noexcept
 
 
@@ -13,6 +15,9 @@ cdef class Cell:
 
 cdef inline bint is_cell(PyObject *found) noexcept:
     return sa_is_type(found, <PyTypeObject *>Cell)
+
+
+cdef sa_cell_pool *cell_pool() noexcept
 
 
 cdef class Backed:

@@ -44,22 +44,46 @@ static inline int sa_holds_containers(PyObject *key, PyObject *value) {
     return sa_is_container(value) | (PyType_IS_GC(Py_TYPE(key)) ? SA_HOLDS_KEYS : 0);
 }
 
-/* A new empty cell. Cost: one allocation. */
-static inline PyObject *sa_cell_new(PyTypeObject *type) {
-    sa_cell_object *cell = PyObject_New(sa_cell_object, type);
-    if (cell != NULL)
-        memset(&cell->core, 0, sizeof cell->core);
+/* Cells that were freed lately, for the next ones: linked through their payloads. The process has one, in _cell.pyx. */
+typedef struct sa_cell_pool {
+    sa_cell_object *first;
+    int count;
+} sa_cell_pool;
+
+#if defined(__SANITIZE_ADDRESS__)
+enum { SA_POOL_CELLS_MAX = 0 }; /* so that the use of a cell that was freed is noticed */
+#else
+enum { SA_POOL_CELLS_MAX = 1024 };
+#endif
+
+/* A new empty cell. Cost: at most one allocation. */
+static inline PyObject *sa_cell_new(PyTypeObject *type, sa_cell_pool *pool) {
+    sa_cell_object *cell = pool->first;
+    if (cell != NULL) {
+        pool->first = (sa_cell_object *)cell->core.payload;
+        pool->count--;
+        PyObject_Init((PyObject *)cell, type);
+    } else if ((cell = PyObject_New(sa_cell_object, type)) == NULL) {
+        return NULL;
+    }
+    memset(&cell->core, 0, sizeof cell->core);
     return (PyObject *)cell;
 }
 
 /* tp_dealloc of Cell. Cython's own would save and restore the pending exception, which costs as much as the rest. */
-static void sa_cell_dealloc(PyObject *object) {
+static inline void sa_cell_free(PyObject *object, sa_cell_pool *pool) {
     sa_cell *core = &((sa_cell_object *)object)->core;
     if (core->queue != SA_QUEUE_NONE)
         sa_cell_unlink_stray(core);
     if (core->payload != NULL && !(SA_NOT_OWNING >> core->state & 1))
         Py_DECREF((PyObject *)core->payload);
-    Py_TYPE(object)->tp_free(object);
+    if (pool->count >= SA_POOL_CELLS_MAX) {
+        Py_TYPE(object)->tp_free(object);
+        return;
+    }
+    core->payload = pool->first;
+    pool->first = (sa_cell_object *)object;
+    pool->count++;
 }
 
 /* Put `value` into a live cell of an ordinary queue whose charge it does not change, and count the write. Returns the
