@@ -18,13 +18,14 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of each case, measured ``repeats`` times in turns, so that a slow spell of the machine hits all alike.
 
-    Every turn begins with another case: the first to read some data finds less of it in the caches than the next.
+    Every turn begins with another case, and every other one goes backwards: who comes after a case that empties the
+    caches finds less in them than the next.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     order = list(cases.items())
     for turn in range(repeats):
         first = turn % len(order)
-        for name, case in order[first:] + order[:first]:
+        for name, case in (order[first:] + order[:first])[:: -1 if turn % 2 else 1]:
             setup()
             start = time.perf_counter()
             case()
