@@ -309,7 +309,7 @@ cdef class Ledger:
 
     # up -------------------------------------------------------------------------------------------------------------
 
-    def whereabouts(self, Cell cell):
+    cpdef tuple whereabouts(self, Cell cell):
         """Where the value of a cell is: ("live", object), ("warm", frame), ("cold", place, frame_bytes),
         ("recipe", place, frame_bytes), ("regrown", digest, more of it) or ("gone",).
         """

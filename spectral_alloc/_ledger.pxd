@@ -44,6 +44,7 @@ cdef class Ledger:
     cdef const unsigned short *stay_from
     cdef const unsigned short *stay_until
 
+    cpdef tuple whereabouts(self, Cell cell)
     cdef int move(self, Cell cell, unsigned state, str cause) except -1
     cdef void charge(self, long long difference) noexcept
     cdef void recharge(self, Cell cell, long long size_bytes) noexcept

@@ -9,6 +9,13 @@ from spectral_alloc._regrow cimport Regrowth
 from spectral_alloc._shadows cimport Shadows
 
 
+cdef class Ticket:
+    cdef object frame            # None while it is read, and if that failed
+    cdef tuple origin
+    cdef object gate             # an Event that somebody waits at, or None
+    cdef bint is_done
+
+
 cdef class Parcel:
     cdef readonly list items           # (Departure, frame)
     cdef readonly long long size_bytes # of the values, while they are still in RAM
@@ -30,6 +37,10 @@ cdef class Passage:
     cdef public double cold_read_seconds # a moving average
     cdef public double dear_read_seconds # above this values that are used often do not stay on disk
 
+    cdef object frame_of(self, Cell cell, tuple origin)
+    cdef object shared_frame_slow(self, Ticket ticket, Cell cell, tuple origin)
+    cdef object read_cold(self, Cell cell, tuple origin)
+    cdef int forget_ticket(self, Cell cell) except -1
     cdef object installed(self, Cell cell, tuple origin, object frame, bint insist)
     cdef object known_value(self, Cell cell, tuple origin, object frame, key)
     cdef bint may_rest(self, Departure departure) noexcept

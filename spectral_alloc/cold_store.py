@@ -25,7 +25,7 @@ from contextlib import suppress
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.segment import Segment
-from spectral_alloc.segments import OFFSET_MASK, SEGMENT_BYTES, Segments, segment_of
+from spectral_alloc.segments import OFFSET_BITS, OFFSET_MASK, SEGMENT_BYTES, Segments, segment_of
 from spectral_alloc.spill_directory import LOCK_NAME, SpillDirectory, validated_spill_dir
 
 __all__ = ["SEGMENT_BYTES", "ColdStore", "segment_of"]
@@ -98,7 +98,7 @@ class ColdStore(Segments):
         Cost: one system call with the GIL released. Threads: no lock, and a file is not closed under a
         reader.
         """
-        segment = self._segments.get(segment_of(place))
+        segment = self._segments.get(place >> OFFSET_BITS)
         offset = place & OFFSET_MASK
         if segment is None or not 0 < length <= segment.end_bytes - offset:
             self._raise_if_closed()

@@ -82,7 +82,7 @@ class FileSystem:
 
     def read_at(self, fd: int, length: int, offset: int) -> bytes:
         """Read exactly ``length`` bytes; EOFError when the file ends before that."""
-        data = self.read_some(fd, min(length, READ_BYTES_MAX), offset)
+        data = self.read_some(fd, length if length <= READ_BYTES_MAX else READ_BYTES_MAX, offset)
         if len(data) == length:
             return data
         return self._read_rest_slow(fd, length, offset, data)

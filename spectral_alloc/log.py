@@ -312,7 +312,7 @@ class Log(Segments):
 
     def read(self, place: int, length: int) -> bytes:
         """Return the frame of ``length`` bytes at ``place``; errors and cost as for ColdStore.read."""
-        segment = self._segments.get(segment_of(place))
+        segment = self._segments.get(place >> OFFSET_BITS)
         offset = place & OFFSET_MASK
         if not isinstance(segment, LogSegment) or not 0 < length <= segment.end_bytes - offset - _log.HEAD_BYTES:
             self._raise_if_closed()
