@@ -193,12 +193,13 @@ def test_large_arrays_rest_and_edits_of_them_do_not() -> None:
     with ThermalDict.open(memory_limit=2_000_000) as arrays:
         for number in range(100):
             arrays[number] = walk(number)
-        for number in range(100):
-            assert np.array_equal(arrays[number], walk(number))
-        written = arrays._tiers.store.written_bytes
-        for number in range(100):
-            assert np.array_equal(arrays[number], walk(number))
-        assert arrays._tiers.store.written_bytes == written
+        written, passes = -1, 0
+        while arrays._tiers.store.written_bytes != written:  # at first the background writer may have some left
+            written = arrays._tiers.store.written_bytes
+            for number in range(100):
+                assert np.array_equal(arrays[number], walk(number))
+            passes += 1
+            assert passes < 10
         for number in range(100):
             arrays[number][-(number % 2)] += 1
         for number in range(100):
