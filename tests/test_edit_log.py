@@ -247,11 +247,14 @@ def test_unsynced_blocks_that_a_power_cut_mixed_up_are_a_torn_tail(tmp_path: Pat
     assert path.stat().st_size == synced
 
 
-def test_a_full_disk_refuses_and_forgets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("durability", ["none", "interval"])
+def test_a_full_disk_refuses_and_forgets_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: str
+) -> None:
     """Writes go on until the journal is full, then raise before anything changes; with room all is written."""
     monkeypatch.setattr(edit_log, "JOURNAL_EDITS", 100)
     disk, path, space = FaultyFileSystem(), tmp_path / "log", GenerativeSpace(1)
-    log = attach_faulty(space, path, disk)
+    log = attach_faulty(space, path, disk, durability)
     space[0] = 0.5
     space.sync()
     disk.disk_bytes = 30
