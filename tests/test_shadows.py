@@ -41,9 +41,9 @@ def assert_disk_adds_up(subject: ThermalDict) -> None:
 
     # The background writer may be between writing frames and telling their cells.
     latest = time.monotonic() + WRITER_SECONDS
-    while difference_bytes() != 0 and time.monotonic() < latest:
+    while (difference := difference_bytes()) != 0 and time.monotonic() < latest:
         time.sleep(0.01)
-    assert difference_bytes() == 0
+    assert difference == 0
     subject.check()
 
 
