@@ -319,6 +319,8 @@ def larger() -> list[dict[str, object]]:
         if "failure" in row:
             print(f"  {name:16}{row['failure']} ({row['cage']})")
             row = child("larger", name) | {"cage": "no cap"}
+            if "us" not in row:  # it is not installed
+                continue
             rows.append(row)
         print(f"  {name:16}{row['us']:9.1f} us each; filled in {row['fill_seconds']:.1f} s ({row['cage']})")
     sums = {row["sum"] for row in rows if "sum" in row}

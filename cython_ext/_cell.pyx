@@ -1,7 +1,8 @@
 """The smallest parts of a thermal dict: the cell of one entry and the budget that entries are charged to.
 
 Nouns: a *Cell* is what the underlying dict holds for a key; a *Backed* is an immutable value whose frame is also on disk; a
-*Budget* is a limit in bytes. The layout, the states and the legal moves of a cell are in core/cell.h.
+*Budget* is a limit in bytes; the *pool* has cells that were freed, for the next ones. The layout, the states and the legal
+moves of a cell are in core/cell.h.
 
     Cell   | object header 16 | sa_cell 32 |   = 48 bytes, asserted below
     Backed | object header 16 | value | place | frame_bytes |

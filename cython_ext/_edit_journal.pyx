@@ -93,9 +93,14 @@ cdef class Journal:
         self.count += count
         self.appended_count += count
 
-    cdef void swap(self) noexcept nogil:
+    cdef bint swap(self) noexcept nogil:
+        """Make the edits that wait the spare ones, if no edit is spare; whether it did. Asked here, under `writing`: what
+        was seen before that may have changed."""
+        if self.spare_count != 0:
+            return False
         self.columns, self.spare = self.spare, self.columns
         self.count, self.spare_count = 0, self.count
+        return True
 
     cdef object encode(self):
         """Make pending of the spare edits. O(edits), without the GIL."""

@@ -206,8 +206,7 @@ cdef class Overlay:
             self.writers += 1
             with nogil:
                 pthread_mutex_lock(&self.core.writing)
-                if journal.spare_count == 0:  # a writer may have handed over meanwhile
-                    journal.swap()
+                journal.swap()
                 pthread_mutex_unlock(&self.core.writing)
             self.writers -= 1
         return journal.encode() if journal.spare_count else None
@@ -218,13 +217,12 @@ cdef class Overlay:
         Cost: O(1), and it never waits.
         """
         cdef Journal journal = self.journal
-        if journal is None or journal.spare_count or journal.pending is not None:
+        cdef bint is_handed_over
+        if journal is None or pthread_mutex_trylock(&self.core.writing) != 0:
             return False
-        if pthread_mutex_trylock(&self.core.writing) != 0:
-            return False
-        journal.swap()
+        is_handed_over = journal.swap()
         pthread_mutex_unlock(&self.core.writing)
-        return True
+        return is_handed_over
 
     def replay(self, const uint8_t[::1] data not None):
         """Make the edits of the sound blocks that data begins with, past the journal; returns (their bytes, edits).

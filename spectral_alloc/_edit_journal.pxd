@@ -23,5 +23,5 @@ cdef class Journal:
     cdef readonly unsigned long long end_bytes, durable_bytes
 
     cdef void append(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count) noexcept nogil
-    cdef void swap(self) noexcept nogil
+    cdef bint swap(self) noexcept nogil
     cdef object encode(self)

@@ -56,6 +56,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
+def many_switches() -> Iterator[None]:
+    """Switch threads as often as CPython can, which is where races show."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
 def long_mode(request: pytest.FixtureRequest) -> bool:
     """Whether ``--long`` was given, for tests that only change their size with it."""
     return bool(request.config.getoption("--long"))

@@ -359,6 +359,31 @@ def test_a_full_journal_is_written_by_the_thread_of_the_log(tmp_path: Path) -> N
     assert reopened(path) == {address: float(last + address) for address in range(1000)}
 
 
+def test_no_edit_is_lost_between_two_threads_that_write_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many_switches: None
+) -> None:
+    """A full journal is handed over while another thread takes it: once, and not again over what was taken."""
+    monkeypatch.setattr(edit_log, "JOURNAL_EDITS", 64)
+    for turn in range(20):
+        space = GenerativeSpace(1).attach(tmp_path / f"log {turn}", "interval", interval_seconds=3600)
+        log, is_over = log_of(space), threading.Event()
+
+        def write_on(log: EditLog = log, is_over: threading.Event = is_over) -> None:
+            while not is_over.is_set():
+                log.write()
+
+        thread = threading.Thread(target=write_on)
+        thread.start()
+        for start in range(0, 30_000, 1000):
+            space.scatter(range(start, start + 1000), float(start))
+        is_over.set()
+        thread.join()
+        for _ in range(3):
+            log.write()
+        assert log._journal.written_count == log._journal.appended_count == 30_000
+        space.detach()
+
+
 def test_compaction_keeps_the_edits_and_shortens_the_file(tmp_path: Path) -> None:
     """Also while others write; afterwards the log goes on in the new file."""
     path = tmp_path / "log"

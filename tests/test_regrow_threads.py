@@ -2,10 +2,9 @@
 
 import gc
 import random
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,14 +15,7 @@ from spectral_alloc import RegrowError, ThermalDict
 PATIENCE_SECONDS = 60.0
 READERS = 6
 
-
-@pytest.fixture(autouse=True)
-def many_switches() -> Iterator[None]:
-    """Switch threads as often as CPython can, which is where races show."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
+pytestmark = pytest.mark.usefixtures("many_switches")
 
 
 def outcomes(*works: Callable[[], object]) -> list[Any]:

@@ -4,12 +4,11 @@ import faulthandler
 import gc
 import queue
 import random
-import sys
 import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -30,14 +29,7 @@ SHARED = [f"shared-{number}" for number in range(24)]
 LIMITS = [1, 20_000, 200_000, 3_000_000]
 VALUE = list(range(500))
 
-
-@pytest.fixture(autouse=True)
-def many_switches() -> Iterator[None]:
-    """Switch threads as often as CPython can, which is where races show."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
+pytestmark = pytest.mark.usefixtures("many_switches")
 
 
 def run_together(*works: Callable[[], object]) -> None:

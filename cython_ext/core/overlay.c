@@ -1,5 +1,4 @@
 /* overlay.c - one table of edits: find, put, remove, grow. Words, layout, invariants, threads and cost: overlay.h. */
-#define _DEFAULT_SOURCE
 #include "overlay.h"
 
 #include <stdlib.h>

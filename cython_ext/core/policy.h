@@ -150,7 +150,6 @@ int64_t sa_policy_recharge(sa_policy *policy, sa_cell *cell, int64_t bytes);
 /* The hot cell that should leave now, taken out of its queue; NULL when SMALL and MAIN are empty. */
 sa_cell *sa_policy_victim(sa_policy *policy);
 
-/* The oldest cell of a queue, or NULL. It stays linked. */
 /* Have the processor fetch the values that are likely to leave next, which have not been used for long. */
 static inline void sa_policy_fetch_next(const sa_policy *policy) {
 #if defined(__GNUC__)
@@ -161,6 +160,7 @@ static inline void sa_policy_fetch_next(const sa_policy *policy) {
 #endif
 }
 
+/* The oldest cell of a queue, or NULL. It stays linked. */
 sa_cell *sa_policy_oldest(const sa_policy *policy, unsigned queue);
 
 /* Take the totals of a queue from its links, after cells were unlinked as strays. O(cells). */
