@@ -202,7 +202,7 @@ class FrameCodec:
 
     @property
     def resident_bytes(self) -> int:
-        """The bytes of dictionaries and samples; beside them zstd contexts take up to 500 KiB a thread, 1.3 MiB a process."""
+        """The bytes of dictionaries and samples; zstd contexts beside them take 500 KiB a thread, 1.3 MiB a process."""
         return self._dictionaries.resident_bytes
 
     @property
