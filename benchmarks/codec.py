@@ -208,7 +208,7 @@ def verdicts(name: str, must_win: bool, row: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Measure, print, and say what does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--bytes", type=int, default=codec_corpus.BLOCK_BYTES)
     parser.add_argument("--only", action="append", help="name of a kind; may be given again")
     options = parser.parse_args()

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import random
 import statistics
 import sys
 import time
@@ -18,14 +19,15 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of each case, measured ``repeats`` times in turns, so that a slow spell of the machine hits all alike.
 
-    Every turn begins with another case, and every other one goes backwards: who comes after a case that empties the
-    caches finds less in them than the next.
+    Every turn has an order of its own, drawn by chance but the same in every run: who always came after a case that
+    empties the caches would find less in them than the others.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     order = list(cases.items())
-    for turn in range(repeats):
-        first = turn % len(order)
-        for name, case in (order[first:] + order[:first])[:: -1 if turn % 2 else 1]:
+    chance = random.Random(repeats)
+    for _ in range(repeats):
+        chance.shuffle(order)
+        for name, case in order:
             setup()
             start = time.perf_counter()
             case()

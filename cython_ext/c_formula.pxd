@@ -17,6 +17,7 @@ cdef extern from "formula.h" nogil:
         SA_FORMULA_NONE
         SA_FORMULA_FOUND
         SA_FORMULA_NO_MEMORY
+        SA_RUNS_BYTES_MIN
 
     ctypedef struct sa_formula_loops:
         void (*fill)(const sa_generator *generator, uint64_t start, uint64_t step, void *out, size_t count) noexcept nogil
@@ -41,6 +42,7 @@ cdef extern from "formula.h" nogil:
     int sa_formula_find(
         const sa_formula_known *known, const uint8_t *block, size_t raw_bytes, uint8_t **formula, size_t *length
     )
+    int sa_formula_is_runs(const uint8_t *block, size_t raw_bytes)
     int sa_formula_envelope(const uint8_t *block, size_t raw_bytes, size_t *head, size_t *tail)
     size_t sa_space_text(const sa_generator *generator, uint64_t start, uint64_t step, uint8_t *out)
     size_t sa_formula_next(

@@ -244,6 +244,29 @@ def test_a_tile_that_begins_level_is_found(level: int) -> None:
     assert formula.regrow(found, len(block)) == block
 
 
+@pytest.mark.parametrize("diagonals", [{-1: -1.0, 0: 2.0, 1: -1.0}, {0: 1.0, 2: 4.0}, {100: 1.0}], ids=str)
+def test_few_diagonals_of_a_large_matrix_are_found(diagonals: dict[int, float]) -> None:
+    """A long period that is level but for few items is found, even where the matrix does not begin with one."""
+    block = sum(numpy.diag(numpy.full(1000 - abs(k), value), k) for k, value in diagonals.items()).tobytes()
+    found = formula.find(block[: 1 << 20])
+    assert found is not None
+    assert len(found) < 100
+    assert formula.regrow(found, 1 << 20) == block[: 1 << 20]
+
+
+def test_blocks_of_runs_are_compressed_without_a_sample() -> None:
+    """Masks and other blocks of little else than runs are told from the rest, and take what zstd makes of them."""
+    mask, noise = numpy.triu(numpy.ones((1000, 1000), "u1")).tobytes(), random.Random(3).randbytes(1 << 16)
+    assert _formula.is_runs(mask)
+    assert _formula.is_runs(bytes(1 << 16))
+    for other in (noise, noise[:1000] * 60, numpy.arange(5000).tobytes(), bytes(100), b""):
+        assert not _formula.is_runs(other)
+    frame = FrameCodec().encode([mask], [1])
+    assert formula.find(mask) is None
+    assert _frame.parse(frame)[0][0] == _frame.ZSTD
+    assert FrameCodec().decode(frame)[0] == mask
+
+
 def test_noise_is_not_found() -> None:
     """Random bytes, normal values, sines and texts have no formula."""
     draw = numpy.random.default_rng(10**9)

@@ -37,7 +37,8 @@ enum {
     SA_DEGREE_MAX = 4,
     SA_FORMULA_KEYS_MAX = 16,
     SA_TEXT_BYTES_MAX = 128, /* of a base */
-    SA_START_BYTES = 16
+    SA_START_BYTES = 16,
+    SA_RUNS_BYTES_MIN = 1 << 12
 };
 
 /* Stored: see invariant 4. */
@@ -103,6 +104,9 @@ size_t sa_space_text(const sa_generator *generator, uint64_t start, uint64_t ste
  * Returns the length of the expression, at most SA_TEXT_BYTES_MAX; 0 for other formulas. */
 size_t sa_formula_next(
     const sa_formula_loops *loops, const uint8_t *formula, size_t length, size_t raw_bytes, uint8_t *text, uint8_t *first);
+
+/* Do nearly all of 64 places in a block of SA_RUNS_BYTES_MIN and more repeat the 8 bytes before them? 64 cache lines. */
+int sa_formula_is_runs(const uint8_t *block, size_t raw_bytes);
 
 /* How many bytes of a block belong to its head and tail: what a stream or pickle puts around one flat value. */
 int sa_formula_envelope(const uint8_t *block, size_t raw_bytes, size_t *head, size_t *tail);

@@ -7,6 +7,7 @@
 #include "formula_noise.h"
 #include "formula_search.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -17,6 +18,8 @@ enum {
     ODD_MIN = 12,   /* of SA_PROBES, with a chance of one half each: fewer, or as many even ones, in 10^-6 of all cases */
     BITS_SLACK = 160,
     HIGH_SLACK = 60,
+    EARLY_PROBES = 16, /* whose set bits are ... */
+    EARLY_SLACK = 96,  /* ... within six standard deviations of half for random words */
     RAW_BYTES_MIN = 1 << 15 /* compressed data look like raw words, and the tables are not made for little of it */
 };
 
@@ -139,22 +142,32 @@ static int looks_like_floats(const sa_search *search) {
     return odd >= ODD_MIN && odd <= SA_PROBES - ODD_MIN;
 }
 
+/* Set bits of a word, counted side by side: processors without an instruction for it call a function. */
+static int bit_count(uint64_t word) {
+    word -= word >> 1 & 0x5555555555555555u;
+    word = (word & 0x3333333333333333u) + (word >> 2 & 0x3333333333333333u);
+    return (int)(((word + (word >> 4)) & 0x0F0F0F0F0F0F0F0Fu) * 0x0101010101010101u >> 56);
+}
+
 static int looks_like_words(const sa_search *search) {
     int bits = 0, high = 0;
     for (unsigned probe = 0; probe < SA_PROBES; probe++) {
         uint64_t word = sa_word_at(search->body + sa_probe(probe, search->bytes / 8) * 8);
-        bits += __builtin_popcountll(word);
-        high += __builtin_popcountll(word & 0x8080808080808080u);
+        bits += bit_count(word);
+        high += bit_count(word & 0x8080808080808080u);
+        if (probe == EARLY_PROBES - 1 && abs(bits - 32 * EARLY_PROBES) > EARLY_SLACK) return 0;
     }
     int all = 64 * SA_PROBES, bytes = 8 * SA_PROBES;
     return bits > all / 2 - BITS_SLACK && bits < all / 2 + BITS_SLACK && high > bytes / 2 - HIGH_SLACK &&
            high < bytes / 2 + HIGH_SLACK;
 }
 
-sa_noise_look sa_search_look(const sa_search *search) {
-    if (search->bytes % 8 == 0 && looks_like_doubles(search)) return SA_LOOKS_DOUBLES;
-    if (search->bytes % 4 == 0 && looks_like_floats(search)) return SA_LOOKS_FLOATS;
-    return looks_like_words(search) ? SA_LOOKS_WORDS : SA_LOOKS_PLAIN;
+int sa_search_look(sa_search *search) {
+    if (search->is_level) search->look = SA_LOOKS_PLAIN;
+    else if (search->bytes % 8 == 0 && looks_like_doubles(search)) search->look = SA_LOOKS_DOUBLES;
+    else if (search->bytes % 4 == 0 && looks_like_floats(search)) search->look = SA_LOOKS_FLOATS;
+    else search->look = looks_like_words(search) ? SA_LOOKS_WORDS : SA_LOOKS_PLAIN;
+    return 0;
 }
 
 static int search_floats(sa_search *search) {

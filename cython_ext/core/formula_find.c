@@ -60,15 +60,6 @@ int sa_formula_envelope(const uint8_t *block, size_t bytes, size_t *head, size_t
 
 /* ---- settling ---- */
 
-static inline int item_differs(const uint8_t *a, const uint8_t *b, unsigned width) {
-    switch (width) {
-    case 8: return memcmp(a, b, 8) != 0;
-    case 4: return memcmp(a, b, 4) != 0;
-    case 2: return memcmp(a, b, 2) != 0;
-    default: return *a != *b;
-    }
-}
-
 /* The first item from `item` on that differs, or `items`. */
 static size_t next_difference(const uint8_t *a, const uint8_t *b, size_t item, size_t items, unsigned width) {
     for (; item < items; item++) {
@@ -78,7 +69,7 @@ static size_t next_difference(const uint8_t *a, const uint8_t *b, size_t item, s
             while (at + 8 <= items * width && sa_word_at(a + at) == sa_word_at(b + at)) at += 8;
             item = at / width;
         }
-        if (item < items && item_differs(a + item * width, b + item * width, width)) break;
+        if (item < items && sa_items_differ(a + item * width, b + item * width, width)) break;
     }
     return item;
 }
@@ -161,8 +152,14 @@ static int consider_polynomial(sa_search *search, const sa_polynomial *polynomia
     return sa_search_consider(search, bytes, (size_t)(out.at - bytes), width);
 }
 
+/* Are the items that a polynomial is fitted to a run of one word, whatever their width? Then so is the polynomial. */
+static int is_run(const uint8_t *at) { return memcmp(at, at + 8, 8 * (SA_SERIES_ITEMS_MIN - 1)) == 0; }
+
 static int search_polynomial(sa_search *search) {
     static const uint8_t TYPES[] = {3, 2, 1, 0, SA_TYPE_BIG | 3, SA_TYPE_BIG | 2, SA_TYPE_BIG | 1};
+    if (search->is_level) return 0;
+    size_t half = search->bytes / 16 * 8;
+    if (half >= 8 * SA_SERIES_ITEMS_MIN && is_run(search->body) && is_run(search->body + half)) return 0;
     for (size_t i = 0; i < sizeof TYPES; i++) {
         sa_polynomial polynomial;
         size_t items = search->bytes / sa_type_width(TYPES[i]), middle = items / 2;
@@ -179,6 +176,7 @@ static int search_polynomial(sa_search *search) {
 static int search_affine(sa_search *search) {
     static const uint8_t TYPES[] = {
         3, 2, SA_TYPE_NARROW | 2, SA_TYPE_BIG | 3, SA_TYPE_BIG | 2, SA_TYPE_BIG | SA_TYPE_NARROW | 2};
+    if (search->is_level) return 0;
     for (size_t i = 0; i < sizeof TYPES; i++) {
         uint8_t bytes[SA_TEXT_BYTES_MAX];
         sa_affine affine;
@@ -206,9 +204,9 @@ static int search_known(sa_search *search) {
 
 static void search_all(sa_search *search) {
     static int (*const SEARCHES[])(sa_search *) = {
-        search_known, sa_search_constant, search_polynomial, search_affine, sa_search_repeat, sa_search_tile, sa_search_fill,
+        search_known,  sa_search_constant, sa_search_look, search_polynomial,
+        search_affine, sa_search_repeat,   sa_search_tile, sa_search_fill,
     };
-    search->look = sa_search_look(search);
     for (size_t i = 0; i < sizeof SEARCHES / sizeof *SEARCHES; i++) {
         if (SEARCHES[i](search)) break;
     }

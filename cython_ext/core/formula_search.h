@@ -38,7 +38,8 @@ typedef struct sa_search {
     size_t bytes;
     unsigned depth;
     int no_memory;
-    int is_level; /* nearly all probes are one and the same item */
+    int is_level;  /* nearly all probes are one and the same item, ... */
+    int is_ragged; /* ... with more exceptions than patches are for */
     sa_noise_look look;
     sa_text best;
     uint8_t *scratch;
@@ -50,17 +51,26 @@ int sa_search_consider(sa_search *search, const uint8_t *candidate, size_t lengt
 /* The expression of a part: found, or the part itself if that is short. bytes is NULL for neither; the caller frees it. */
 sa_text sa_search_part(sa_search *search, const uint8_t *part, size_t bytes);
 
-/* What the probes look like: the values of a generator of random numbers, or nothing of the kind. */
-sa_noise_look sa_search_look(const sa_search *search);
-
-/* The searches; each returns 1 when the search may end. */
+/* The searches, in their order; each returns 1 when the search may end. */
 int sa_search_constant(sa_search *search);
+/* Only sets `look`: the probes look like values of a generator of random numbers, or like nothing of the kind. */
+int sa_search_look(sa_search *search);
 int sa_search_repeat(sa_search *search);
 int sa_search_tile(sa_search *search);
 int sa_search_fill(sa_search *search);
 
 /* The widest items that fill some bytes. */
 static inline unsigned sa_widest(size_t bytes) { return bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : bytes % 2 == 0 ? 2 : 1; }
+
+/* Are two items of 1, 2, 4 or 8 bytes not the same bits? */
+static inline int sa_items_differ(const uint8_t *a, const uint8_t *b, unsigned width) {
+    switch (width) {
+    case 8: return memcmp(a, b, 8) != 0;
+    case 4: return memcmp(a, b, 4) != 0;
+    case 2: return memcmp(a, b, 2) != 0;
+    default: return *a != *b;
+    }
+}
 
 static inline uint64_t sa_word_at(const uint8_t *at) {
     uint64_t word;

@@ -9,6 +9,9 @@ enum { STEP_ULPS = 6 };
 /* A step that is wrong in its last place gives many items right, so lines are probed more often than other blocks. */
 enum { LINE_PROBES = 256, LINE_PROBES_WRONG_MAX = 6 };
 
+/* Flatter lines are not looked for: whole numbers that are read as floats look like them, and take processors long. */
+static const double RANGE_MIN = 0x1p-900;
+
 /* Decimal steps have at most so many digits behind the point. */
 enum { DECIMALS_MAX = 15 };
 
@@ -245,10 +248,11 @@ static int fit_one_way(const fitting *fit, double low, double high, unsigned typ
 /* Nearly all blocks leave here: the first four items, and three far ones, are on no line, or on a level one. */
 static int is_on_a_line(const fitting *fit) {
     double first = item_value(fit, 0), last = item_value(fit, fit->items - 1);
-    double range = last - first, mean = range / (double)(fit->items - 1);
+    double range = last - first;
+    if (!isfinite(range) || fabs(range) < RANGE_MIN) return 0;
+    double mean = range / (double)(fit->items - 1);
     double size = fabs(first) > fabs(last) ? fabs(first) : fabs(last);
     double slack = size * (sa_type_width(fit->affine->type) == 4 ? FLT_EPSILON : DBL_EPSILON) * 8 + fabs(range) * 1e-12;
-    if (!isfinite(range) || range == 0) return 0;
     unsigned wrong = 0;
     for (unsigned probe = 0; probe < 8; probe++) {
         size_t index = probe < 4 ? probe : sa_probe(probe, fit->items);

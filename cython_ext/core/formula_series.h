@@ -57,11 +57,22 @@ static inline uint64_t sa_turned(uint64_t word, unsigned type) {
     return (type & SA_TYPE_BIG) == SA_NATIVE_BIG ? word : __builtin_bswap64(word) >> (64 - 8 * sa_type_width(type));
 }
 
+/* The item's bytes as a number of the machine's own byte order. */
+static inline uint64_t sa_load_item(const uint8_t *at, unsigned width) {
+    uint16_t two;
+    uint32_t four;
+    uint64_t eight;
+    switch (width) {
+    case 8: return memcpy(&eight, at, 8), eight;
+    case 4: return memcpy(&four, at, 4), four;
+    case 2: return memcpy(&two, at, 2), two;
+    default: return *at;
+    }
+}
+
 static inline uint64_t sa_item_at(const uint8_t *items, size_t index, unsigned type) {
     unsigned width = sa_type_width(type);
-    uint64_t word = 0;
-    memcpy(&word, items + index * width, width);
-    return sa_turned(SA_NATIVE_BIG ? word >> (64 - 8 * width) : word, type);
+    return sa_turned(sa_load_item(items + index * width, width), type);
 }
 
 static inline void sa_put_item(uint8_t *items, size_t index, uint64_t item, unsigned type) {
