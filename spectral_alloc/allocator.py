@@ -8,7 +8,9 @@ from spectral_alloc._arena import arena_bytes
 __all__ = ["Trimmer", "small_allocation_bytes"]
 
 TRIM_BYTES = 32 << 20  # moved out of memory since the last trim
-TRIM_SECONDS = 1.0  # a trim walks the C library's heap: about 10 ms for 100 MB
+TRIM_SECONDS = 1.0  # a trim walks the C library's heap: about 10 ms for 100 MB, ...
+TRIM_COST_TIMES = 20  # ... and where it takes long, so many times that passes before the next one
+TRIM_LONG_SECONDS = 0.05
 SHRUNK_BYTES = 4 << 20  # fallen since the last peak
 SHRUNK_SHARE = 1 / 4  # ... and at least this part of it, so that the walks cost a constant for each byte freed
 
@@ -58,6 +60,8 @@ def small_allocation_bytes() -> int:
 class Trimmer:
     """Calls glibc's malloc_trim after enough bytes moved, at most once a second, and when what is used shrank a lot.
 
+    The heap is the whole program's: where a trim takes long, there are few.
+
     Threads: safe; the GIL is released while the heap is walked.
     """
 
@@ -66,15 +70,17 @@ class Trimmer:
         self._freed_bytes = 0
         self._peak_bytes = 0
         self._last_seconds = 0.0
+        self._pause_seconds = 0.0  # after the last trim
 
     def note(self, freed_bytes: int, used_bytes: int) -> None:
         """Note that bytes were freed, and how many are in use now; trim if it is time. Cost: additions, or a trim."""
         self._freed_bytes += max(0, freed_bytes)
         self._peak_bytes = max(self._peak_bytes, used_bytes)
         shrank = self._peak_bytes - used_bytes >= max(SHRUNK_BYTES, self._peak_bytes * SHRUNK_SHARE)
-        moved = self._freed_bytes >= TRIM_BYTES and monotonic() - self._last_seconds >= TRIM_SECONDS
-        if shrank or moved:
-            self._trim(used_bytes)
+        if shrank or self._freed_bytes >= TRIM_BYTES:
+            since_seconds = monotonic() - self._last_seconds
+            if since_seconds >= (self._pause_seconds if shrank else max(TRIM_SECONDS, self._pause_seconds)):
+                self._trim(used_bytes)
 
     def _trim(self, used_bytes: int) -> None:
         self._last_seconds = monotonic()
@@ -82,3 +88,5 @@ class Trimmer:
         self._peak_bytes = used_bytes
         if self._malloc_trim is not None:
             self._malloc_trim(0)
+            taken_seconds = monotonic() - self._last_seconds
+            self._pause_seconds = TRIM_COST_TIMES * taken_seconds if taken_seconds > TRIM_LONG_SECONDS else 0.0

@@ -23,7 +23,8 @@ from spectral_alloc.writer import Writer
 __all__ = ["Governor", "get_memory_limit", "governor", "set_memory_limit"]
 
 LARGER = 1.25  # times one's own bytes: from there another container gives way first
-SLACK_SECONDS = 0.02  # between two measurements
+SLACK_SECONDS = 0.02  # between two measurements ...
+SLACK_COST_TIMES = 100  # ... or so many times what one takes: glibc walks all free pieces of its heap for it
 SLACK_STEP = 0.5  # of the way to the measured slack
 SLACK_SHARE = 0.5  # of the containers' bytes: the most that is put down as slack
 SLACK_TOLERANCE = 1.25  # times what the containers may hold can the process grow before it counts
@@ -70,7 +71,7 @@ class Governor:
         self._budget: Budget | None = None
         self._is_set = False
         self._slack_bytes = 0.0
-        self._slack_seconds = 0.0
+        self._next_slack_seconds = 0.0
         self._base_bytes: tuple[int, int] | None = None
 
     @property
@@ -145,22 +146,25 @@ class Governor:
         is a reason for values to leave, so a container whose values have left is charged no more than it has room for.
         """
         now = monotonic()
-        if now - self._slack_seconds < SLACK_SECONDS:
+        if now < self._next_slack_seconds:
             return
-        self._slack_seconds = now
         ledgers = [container._ledger for container in self.containers()]
         total = sum(ledger.counted_bytes for ledger in ledgers)
-        held, resident = small_allocation_bytes(), resident_bytes()
+        resident = resident_bytes()
         if total == 0 or self._base_bytes is None:
-            self._base_bytes = held - total, resident - total
-        grown = min(held - self._base_bytes[0], resident - self._base_bytes[1])
+            self._base_bytes = small_allocation_bytes() - total, resident - total
         allowed = [ledger.used_bytes - ledger.excess_bytes() for ledger in ledgers]
         expected = sum(max(ledger.counted_bytes, most) for ledger, most in zip(ledgers, allowed, strict=True))
+        grown = resident - self._base_bytes[1]
+        if grown > SLACK_TOLERANCE * expected:
+            grown = min(grown, small_allocation_bytes() - self._base_bytes[0])
         target = max(0, grown / SLACK_TOLERANCE - expected)
         self._slack_bytes += (target - self._slack_bytes) * SLACK_STEP
         self._slack_bytes = min(self._slack_bytes, SLACK_SHARE * total)
         for ledger in ledgers:
             ledger.charge_slack(int(self._slack_bytes * ledger.counted_bytes / total) if total else 0)
+        end = monotonic()
+        self._next_slack_seconds = end + max(SLACK_SECONDS, SLACK_COST_TIMES * (end - now))
 
     def after_fork_in_child(self) -> None:
         """The child has the same containers, but none of the parent's threads."""

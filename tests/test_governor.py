@@ -1,11 +1,15 @@
 """One limit for the process, shared by its containers."""
 
+import contextlib
 import gc
+import random
+from time import monotonic, sleep
 
 import pytest
 
 import spectral_alloc
 from spectral_alloc import Residency, ThermalDict
+from spectral_alloc import governor as module
 from spectral_alloc.governor import governor
 
 
@@ -84,3 +88,46 @@ def test_a_dropped_container_gives_its_budget_back():
     del d
     assert governor.budget.used_bytes <= before_bytes
     assert len(governor.containers()) == before_count - 1
+
+
+def test_the_heap_is_not_walked_while_the_process_is_within_its_limits(monkeypatch):
+    """Asking glibc what its heap holds takes long where it is in many pieces: nobody asks unless the answer matters."""
+    asked = []
+    monkeypatch.setattr(module, "small_allocation_bytes", lambda: asked.append(1) or 0)
+    owner = module.Governor()
+    d = ThermalDict.open(memory_limit="64 MB")
+    d["key"] = "value"
+    owner.register(d)
+    for _ in range(50):
+        owner.put_down_slack()
+        owner._next_slack_seconds = 0.0
+    assert len(asked) == 1  # what there was before
+    d.close()
+
+
+def test_a_heap_that_takes_long_to_walk_is_walked_seldom(monkeypatch):
+    """What the measurement of slack takes, it takes at most a hundredth of the time."""
+    monkeypatch.setattr(module, "small_allocation_bytes", lambda: sleep(0.02) or 0)
+    owner = module.Governor()
+    for _ in range(100):
+        owner.put_down_slack()
+    assert owner._next_slack_seconds - monotonic() > 1.0
+
+
+def test_frames_beyond_their_share_stay_until_room_is_short():
+    """Where the share of frames in RAM shrinks, what is above it leaves as room is needed, not all at once."""
+    limit = 8_000_000
+
+    def value(n):
+        return random.Random(n).randbytes(60).hex() * 6
+
+    with contextlib.closing(ThermalDict.open(memory_limit=limit)) as d:
+        d.update((n, value(n)) for n in range(16_000))
+        warm = d.stats().warm_bytes
+        d._tiers.cold_read_seconds = 0.0
+        assert d._tiers.warm_target_bytes < warm / 2
+        d._tiers.work(d)
+        d.update((n, value(n)) for n in range(16_000, 16_020))
+        assert d.stats().warm_bytes > warm * 0.6
+        assert limit * 0.9 < d.stats().used_bytes <= limit
+        assert d[0] == value(0)
