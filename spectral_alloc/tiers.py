@@ -185,7 +185,9 @@ class Tiers(Passage):
         while ledger.excess_bytes(slack) > 0:
             surplus = ledger.warm_bytes - target
             if surplus > 0 and disk_works:
-                disk_works = self.spill(max(surplus, min(BATCH_BYTES, ledger.warm_bytes // 4)))
+                # No more than is needed: where the share of frames has shrunk, the others stay until room is short.
+                wanted = min(surplus, ledger.excess_bytes(slack))
+                disk_works = self.spill(max(wanted, min(BATCH_BYTES, ledger.warm_bytes // 4)))
             departure = self.lower(slack, target if disk_works else UNLIMITED, BATCH_BYTES, parcel)
             if departure is False:
                 break
@@ -202,9 +204,7 @@ class Tiers(Passage):
     def _keep_up(self) -> None:
         """What a relief leaves to be done, now and then: sums that change slowly, and the background writer's work."""
         freed_bytes, self._freed_bytes = self._freed_bytes, 0
-        self._charge_buffers()
-        # Less slack where fewer values are left to leave for it.
-        self.ledger.charge_slack(self.ledger.used_bytes - self.ledger.counted_bytes)
+        self._charge_upkeep()
         self.trim(freed_bytes)
         if self.has_backlog:
             self.on_backlog()
@@ -220,6 +220,11 @@ class Tiers(Passage):
             # While this thread waited, the background may have done it.
             if self.store.dead_bytes > HELP_FROM_SHARE * self.store.live_bytes and self.wants_compaction:
                 self.compact(core)
+
+    def _charge_upkeep(self) -> None:
+        """Charge what changes slowly; less slack where fewer values are left to leave for it."""
+        self._charge_buffers()
+        self.ledger.charge_slack(self.ledger.used_bytes - self.ledger.counted_bytes)
 
     def _charge_buffers(self) -> None:
         self.shadows.limit(int(self.ledger.value_bytes_allowed * SHADOW_SHARE))
@@ -393,8 +398,12 @@ class Tiers(Passage):
     @property
     def has_backlog(self) -> bool:
         """Is there work for the background writer?"""
-        frames_are_many = self.ledger.warm_bytes > 0.9 * self.warm_target_bytes > 0
-        return self.codec.train_due or frames_are_many or self.wants_compaction
+        return self.codec.train_due or self._ahead_bytes() > 0 or self.wants_compaction
+
+    def _ahead_bytes(self) -> int:
+        """Bytes of frames to write ahead of need: what is lacking to some room, of the frames beyond their share."""
+        target = self.warm_target_bytes
+        return min(int(self.ledger.warm_bytes - 0.8 * target), self.ledger.excess_bytes(target // 8)) if target else 0
 
     @property
     def wants_compaction(self) -> bool:
@@ -405,10 +414,8 @@ class Tiers(Passage):
         """One turn of the background writer: write frames ahead of need, train a dictionary, compact."""
         if self.codec.train_due:
             self.codec.train()
-            self._charge_buffers()
-        target = self.warm_target_bytes
-        if self.ledger.excess_bytes(target // 8) > 0 and self.ledger.warm_bytes > 0.9 * target > 0:
-            self.spill(int(self.ledger.warm_bytes - 0.8 * target))
+            self._charge_upkeep()
+        self.spill(self._ahead_bytes())
         if self.wants_compaction:
             self.compact(core)
 
