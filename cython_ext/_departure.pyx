@@ -131,7 +131,7 @@ cdef bint is_held(Ledger ledger, Cell cell, sa_verdict *verdict) except *:
     value = (<Backed>payload).value if cell.core.state == SA_BACKED else <object>payload
     ledger.examined += 1
     try:
-        closure_api.walk(ledger.walker, <PyObject *>value, 2, verdict)
+        closure_api.look(ledger.walker, <PyObject *>value, 2, verdict)
     except Exception:
         return is_untouched(cell, payload)  # the next examination pins it, with the reason
     except BaseException:
@@ -164,7 +164,7 @@ cdef Departure examine(Ledger ledger, Cell cell):
     ledger.examined += 1
     # Two references are ours: the cell's and the local variable's.
     try:
-        closure_api.walk(ledger.walker, <PyObject *>value, 2, &verdict)
+        closure_api.look(ledger.walker, <PyObject *>value, 2, &verdict)
     except Exception as error:
         reason = f"its type could not be examined: {error!r}"
         if is_untouched(cell, <void *>value):
@@ -187,9 +187,8 @@ cdef Departure examine(Ledger ledger, Cell cell):
     departure.cell = cell
     departure.value = value
     departure.flags = verdict.flags if verdict.status == SA_CLOSED else 0
-    departure.value_bytes = verdict.bytes if verdict.status == SA_CLOSED else sa_charge_bytes(cell.core.charge)
+    departure.value_bytes = sa_charge_bytes(cell.core.charge)
     cell.core.flat = (departure.flags & SA_FLAT) != 0
-    ledger.recharge(cell, departure.value_bytes)
     ledger.move(cell, SA_DEPARTING, "pressure")
     cell.core.payload = <void *>departure
     Py_DECREF(value)
@@ -202,7 +201,7 @@ cdef int fall_back(Ledger ledger, Cell cell) except -1:
     cdef Backed backed = <Backed>cell.core.payload
     cdef sa_verdict verdict
     try:
-        closure_api.walk(ledger.walker, <PyObject *>backed.value, 1, &verdict)
+        closure_api.look(ledger.walker, <PyObject *>backed.value, 1, &verdict)
     except Exception:
         verdict.status = SA_HELD  # out of memory: tried again later
     except BaseException:
@@ -309,7 +308,7 @@ cdef class Departure(Pending):
             return False
         if self.sealed and Py_REFCNT(self.value) == self.references:
             return True
-        closure_api.walk(self.ledger.walker, <PyObject *>self.value, 1, &verdict)
+        closure_api.look(self.ledger.walker, <PyObject *>self.value, 1, &verdict)
         if not self.is_pending():
             return False
         if verdict.status == SA_CLOSED or (verdict.status == SA_HELD and self.ledger.copy_mode):

@@ -38,6 +38,7 @@ cdef extern from "closure.h":
         sa_closure *(*create)(const sa_closure_api *api) except NULL
         void (*destroy)(sa_closure *walker) noexcept
         int (*walk)(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out) except -1
+        int (*look)(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out) except -1
         Py_ssize_t (*size_estimate)(PyObject *value, int node_limit) noexcept
         Py_ssize_t (*size_key)(PyObject *key) noexcept
 

@@ -187,16 +187,27 @@ static int walk_until_known(sa_closure *walker, PyObject *root, Py_ssize_t known
     return answer(walker, SA_PINNED, walker->rules->reason[SA_REASON_TYPES], out);
 }
 
-int sa_closure_walk(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out)
+static int walk(sa_closure *walker, PyObject *root, Py_ssize_t known_references, int weighs, sa_verdict *out)
 {
     if (walker->busy) {
         *out = (sa_verdict){SA_HELD, 0, 0, 0, walker->rules->reason[SA_REASON_BUSY]};
         return 0;
     }
     walker->busy = 1;
+    walker->weighs = weighs;
     int result = walk_until_known(walker, root, known_references, out);
     walker->busy = 0;
     return result;
+}
+
+int sa_closure_walk(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out)
+{
+    return walk(walker, root, known_references, 1, out);
+}
+
+int sa_closure_look(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out)
+{
+    return walk(walker, root, known_references, 0, out);
 }
 
 PyObject *sa_closure_odd_sets(const sa_closure *walker)
@@ -247,6 +258,7 @@ void sa_closure_fill_api(sa_closure_api *api, sa_rules *rules)
         .create = create_from_api,
         .destroy = sa_closure_destroy,
         .walk = sa_closure_walk,
+        .look = sa_closure_look,
         .size_estimate = sa_size_estimate,
         .size_key = sa_size_key,
     };

@@ -66,11 +66,14 @@ typedef struct sa_rules sa_rules;
  * classifying a new type raised); `out` is then untouched. */
 int sa_closure_walk(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out);
 
+/* The same without sums: bytes is 0, objects counts all that was looked at, shared or not. Half of the time. */
+int sa_closure_look(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out);
+
 sa_closure *sa_closure_create(sa_rules *rules);
 void sa_closure_destroy(sa_closure *walker); /* NULL is fine; not while its own walk is running */
 
 #define SA_CLOSURE_CAPSULE "spectral_alloc._closure._C_API"
-#define SA_CLOSURE_ABI 1u
+#define SA_CLOSURE_ABI 2u
 
 typedef struct sa_closure_api sa_closure_api;
 struct sa_closure_api {
@@ -80,6 +83,7 @@ struct sa_closure_api {
     sa_closure *(*create)(const sa_closure_api *api); /* NULL with MemoryError set */
     void (*destroy)(sa_closure *walker);
     int (*walk)(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out);
+    int (*look)(sa_closure *walker, PyObject *root, Py_ssize_t known_references, sa_verdict *out);
     Py_ssize_t (*size_estimate)(PyObject *value, int node_limit); /* bytes; see sizer.h */
     Py_ssize_t (*size_key)(PyObject *key);                        /* bytes; see sizer.h */
 };

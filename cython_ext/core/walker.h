@@ -45,6 +45,7 @@ struct sa_closure {
     PyObject *stop_reason; /* borrowed from the rules */
     int32_t stop_status;
     int no_memory, busy;
+    int weighs;   /* sums are wanted: atoms count, each once */
     int counted; /* pass 1 is complete: all sets were seen */
     unsigned tags;     /* of the object being listed */
     int escaping;      /* in pass 3 */
