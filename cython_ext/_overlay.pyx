@@ -34,6 +34,9 @@ import numpy
 
 from spectral_alloc.errors import LockedError
 
+cdef extern from "sched.h" nogil:
+    int sched_yield()
+
 cdef enum:
     PIECE_EDITS = 65536   # edits under one holding of `writing`
     SAMPLE_COUNT = 256
@@ -105,10 +108,11 @@ cdef class Overlay:
 
     cdef int put_many(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count) except -1:
         if self.watcher_count == 0:
-            return self.put_all(addresses, raws, removed, count, ())
-        # Strong references: what dies between the edit and its telling might carry the old value back.
-        listening = [watcher for reference in self.watchers if (watcher := reference()) is not None]
+            return self.put_all(addresses, raws, removed, count, None)
         with self.telling:
+            # Strong references: what dies between the edit and its telling might carry the old value back. Not before the
+            # lock is there: while many wait for it, those who are gone could not go.
+            listening = [watcher for reference in self.watchers if (watcher := reference()) is not None]
             return self.put_all(addresses, raws, removed, count, listening)
 
     cdef int put_all(self, const uint64_t *addresses, const uint64_t *raws, const uint8_t *removed, size_t count,
@@ -120,6 +124,8 @@ cdef class Overlay:
         if removed == NULL and count > PIECE_EDITS:
             self.reserve(self.new_among(addresses, count))  # once, and not anew for each piece
         while done < count:
+            if listening is None and self.watcher_count:
+                return self.put_many(addresses + done, raws + done, flags, count - done)
             some = self.put_some(addresses + done, raws + done, flags, count - done)
             if listening and some:
                 tell(listening, addresses + done, raws + done, flags, some)
@@ -137,10 +143,17 @@ cdef class Overlay:
         return 0
 
     def watch(self, watcher, /):
-        """Let a watcher hear of all edits, by ``edits_came``, until it is gone and has said so with ``unwatch``."""
-        self.watchers = (*(old for old in self.watchers if old() is not None), weakref.ref(watcher))
-        self.watcher_count += 1
-        self.readers += 1
+        """Let a watcher hear of all edits, by ``edits_came``, until it is gone and has said so with ``unwatch``.
+
+        Edits under way, of which it would not hear, are made when this returns.
+        """
+        with self.telling:
+            self.watchers = (*(old for old in self.watchers if old() is not None), weakref.ref(watcher))
+            self.watcher_count += 1
+            self.readers += 1
+            while self.writers:
+                with nogil:
+                    sched_yield()
 
     def unwatch(self):
         """A watcher is gone; its weak reference goes with the next one that comes, since here it may be still alive."""

@@ -10,7 +10,6 @@ cdef class Region:
     cdef Budget budget_
     cdef long long charged      # bytes charged to the budget
     cdef long long limit        # bytes of pages in memory and of packed pages in memory, at most
-    cdef object __weakref__
 
     cdef int map(self, nbytes, sa_touch_source source, long long limit_bytes, directory, int item_bytes,
                  long long disk_bytes) except -1

@@ -9,6 +9,7 @@ import warnings
 import numpy
 
 from spectral_alloc import GenerativeSpace, touch
+from spectral_alloc.space_touch import owners
 from touch_cases import checked, same, tiny
 
 COUNT = 100_000
@@ -235,3 +236,41 @@ def case_a_refused_flush_keeps_the_edits() -> None:
         space.flush()
         assert (space[:100] == 4).all()
         checked(array)
+
+
+def case_arrays_come_and_go_beside_edits() -> None:
+    """Threads edit a space while others make arrays of it and drop them: each array shows the edits; none stays."""
+    space = GenerativeSpace(seed=1)
+    kept = tiny(space, COUNT)
+    stop = threading.Event()
+    wrong: list[object] = []
+
+    def edit(place: int) -> None:
+        step = 0
+        while not stop.is_set():
+            step += 1
+            space[place] = step
+            if kept[place] != step:
+                wrong.append((place, step, kept[place]))
+
+    def make() -> None:
+        while not stop.is_set():
+            array = space.array(1000, resident_limit="1 MB")
+            first = array[5]
+            array[700] = 0.5
+            if array[5] < first or array[700] != 0.5:
+                wrong.append((first, array[5], array[700]))
+
+    threads = [threading.Thread(target=edit, args=(place,)) for place in (5, 6)]
+    threads += [threading.Thread(target=make) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    stop.wait(1.0)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert space[700] == 0.5
+    assert kept[5] == space[5]
+    assert len(owners(space.overlay)) == 1
+    checked(kept)
