@@ -67,13 +67,15 @@ def begin_relief(Ledger ledger not None):
 def depart(Ledger ledger not None, long long slack=0):
     """The next value that leaves HOT, or None when the limit less `slack` is met or nothing can leave now."""
     cdef sa_cell *node
+    cdef Cell cell
     cdef Departure departure
     while ledger.fresh_tries > 0 and ledger.budget_.excess(slack) > 0:
         ledger.fresh_tries -= 1
         node = sa_policy_oldest(&ledger.policy, SA_QUEUE_FRESH)
         if node is NULL:
             break
-        departure = examine(ledger, <Cell><object>SA_CELL_OF(node, cell_offset))
+        cell = <Cell><object>SA_CELL_OF(node, cell_offset)  # held: a walk may run foreign code, which may delete it
+        departure = examine(ledger, cell)
         if departure is not None:
             return departure
     while ledger.budget_.excess(slack) > 0:
@@ -83,7 +85,8 @@ def depart(Ledger ledger not None, long long slack=0):
                 break
             continue
         sa_policy_fetch_next(&ledger.policy)
-        departure = examine(ledger, <Cell><object>SA_CELL_OF(node, cell_offset))
+        cell = <Cell><object>SA_CELL_OF(node, cell_offset)
+        departure = examine(ledger, cell)
         if departure is not None:
             return departure
     return None

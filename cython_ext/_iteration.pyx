@@ -118,12 +118,13 @@ cdef class PairIterator:
                 self.reusable = (<object>key, <object>(<Cell>found).core.payload)
                 return self.reusable
             return sa_refilled_pair(<PyObject *>self.reusable, key, <PyObject *>(<Cell>found).core.payload)
-        return self.fetch_slow(<object>key, <object>found)
+        return self.fetch_slow(key, found)
 
-    cdef object fetch_slow(self, key, found):
-        """The pair of an entry that is not live."""
+    cdef object fetch_slow(self, PyObject *key, PyObject *found):
+        """The pair of an entry that is not live; held, since the dict may let go of both while the value is loaded."""
+        cdef object name = <object>key, entry = <object>found
         try:
-            return key, self.core.peek(key, found)
+            return name, self.core.peek(name, entry)
         except EntryGoneError:
             return next(self)  # which says that the dict changed size during iteration
 

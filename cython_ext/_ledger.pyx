@@ -223,9 +223,7 @@ cdef class Ledger:
         """Tell the store about dead frames. Runs Python code, so it comes last."""
         cdef list graves = self.shadows.freed
         while graves:
-            frame_bytes = graves.pop()
-            place = graves.pop()
-            self.release(place, frame_bytes)
+            self.release(*graves.pop())
         return 0
 
     cdef object replace(self, Cell cell, object value):
@@ -343,7 +341,9 @@ cdef class Ledger:
         elif <size_t>cell.core.payload != <size_t>origin[1]:
             return AGAIN
         sa_cell_hit(&cell.core, self.epoch)
-        if cell.core.frequency < 2 and not insist and type(value) in (str, bytes, int, float, complex):
+        cls = type(value)  # by identity: to compare classes may run code of theirs
+        if (cell.core.frequency < 2 and not insist
+                and (cls is str or cls is bytes or cls is int or cls is float or cls is complex)):
             return value
         self.promotions += 1
         if cell.core.flat and origin[0] == "cold":

@@ -109,13 +109,11 @@ cdef class Shadows:
             shadow.cell, shadow.place, shadow.frame_bytes = self.pending_cell, place, <uint32_t>frame_bytes
             shadow.digest, shadow.accesses = self.pending_digest, self.pending_accesses
             return self.keep(&shadow)
-        self.freed.append(place)
-        self.freed.append(frame_bytes)
+        self.freed.append((place, frame_bytes))
         return 0
 
     cdef int give_up(self, sa_shadow *shadow) except -1:
-        self.freed.append(shadow.place)
-        self.freed.append(shadow.frame_bytes)
+        self.freed.append((shadow.place, shadow.frame_bytes))
         sa_shadow_remove(&self.table, shadow)
         return 0
 
@@ -126,8 +124,7 @@ cdef class Shadows:
             if self.table.count >= self.count_max and self.table.count > 0:
                 self.give_up(sa_shadow_next(&self.table))
         if self.count_max == 0 or sa_shadow_add(&self.table, shadow) < 0:
-            self.freed.append(shadow.place)
-            self.freed.append(shadow.frame_bytes)
+            self.freed.append((shadow.place, shadow.frame_bytes))
         return 0
 
     cdef const sa_shadow *find(self, const void *cell) noexcept:

@@ -54,7 +54,7 @@ cdef enum:
     PULSE_BYTES = 1 << 20    # a smaller dict under no pressure needs no Python side yet
     TICKS_PER_PULSE = 8      # ticks between two looks at the process's memory
 
-cdef object dict_sizeof = dict.__sizeof__, MISSING = object()
+cdef object dict_sizeof = dict.__sizeof__, dict_items = dict.items, dict_popitem = dict.popitem, MISSING = object()
 cdef sa_cell_pool *pool = cell_pool()
 
 cdef inline Py_ssize_t key_bytes(key) noexcept:
@@ -84,9 +84,10 @@ cdef class DictCore(dict):
     """The compiled base of ThermalDict: use that."""
 
     def __cinit__(self):
-        self.ledger = Ledger(self._enrol(), default_scale())
+        self.ledger = Ledger(self._first_budget(), default_scale())
         self.write_countdown = WRITES_PER_TICK
         self.pulse_countdown = TICKS_PER_PULSE
+        self._enrol()  # last, since other threads may find it from here on
 
     def __dealloc__(self):
         if self.ledger is not None:
@@ -320,14 +321,13 @@ cdef class DictCore(dict):
         finally:
             self.removing -= 1
 
-    def popitem(self):
-        """Remove and return the last inserted (key, value) pair; KeyError if the dictionary is empty."""
-        while PyDict_Size(self):
-            key = next(reversed(self))
-            value = self.pop(key, MISSING)
-            if value is not MISSING:
-                return key, value
-        raise KeyError("popitem(): dictionary is empty")
+    def _pop_last(self):
+        """Remove the last entry, whatever the hash of its key is now, and return its value."""
+        key, found = next(reversed(dict_items(self)))
+        value = self.peek(key, found)
+        if dict_popitem(self)[1] is found and type(found) is Cell:
+            self.ledger.forget(<Cell>found, key_bytes(key))
+        return value
 
     def clear(self):
         """Remove all items."""

@@ -24,7 +24,6 @@ cdef class HeapCore(HeapPages):
     cdef bint is_closed
     cdef object hot              # what access returns for bytes in place
     cdef spectral_memory_api api
-    cdef object __weakref__
 
     cdef uint32_t zero_of(self, double t) noexcept
     cdef unsigned heat_of(self, double gamma) noexcept

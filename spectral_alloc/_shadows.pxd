@@ -10,7 +10,7 @@ cdef sa_digest digest_stream(bytes stream) noexcept
 cdef class Shadows:
     cdef sa_shadow_table table
     cdef readonly size_t count_max
-    cdef readonly list freed           # place, frame bytes, ...: dead frames the store has not heard of yet
+    cdef readonly list freed           # (place, frame bytes): dead frames the store has not heard of yet
     cdef const void *pending_cell      # of expect
     cdef uint64_t pending_place
     cdef sa_digest pending_digest

@@ -16,7 +16,6 @@ cdef class DictCore(dict):
     cdef int removing            # removals under way, during which fewer entries than cells is no sign of anything
     cdef int write_countdown     # writes until the next tick
     cdef int pulse_countdown     # ticks until the next look at the process's memory
-    cdef object __weakref__
     cdef public object _settings   # tiers.Settings
     cdef public object _reference  # the governor's weak reference to this container
     cdef public object _journal    # journal.Journal: does the writes of a durable dict; None for all others

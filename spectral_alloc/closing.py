@@ -27,6 +27,15 @@ def _refuse(self: object, *args: object, **named: object) -> Any:
     raise ClosedError("this ThermalDict is closed; its entries are gone")
 
 
+class _Unannounced:
+    """The first base of a closed class: the hook of the user's class is for classes of the user."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **named: object) -> None:
+        pass
+
+
 @cache
 def closed_class(cls: type[dict[Any, Any]]) -> Any:
     """Return a subclass of a dict class in which everything but closing again refuses."""
@@ -47,4 +56,4 @@ def closed_class(cls: type[dict[Any, Any]]) -> Any:
         "_work": lambda self: None,
         "_after_fork_in_child": lambda self: None,
     }
-    return type(cls.__name__, (cls,), space)
+    return type(cls.__name__, (_Unannounced, cls), space)

@@ -141,9 +141,20 @@ def locked(path: str, file_system: FileSystem) -> OpenFile:
     if file_system.status_of(lock.fd).st_uid != os.geteuid():
         raise PermissionError(errno.EACCES, "the lock file belongs to another user", name)
     if not file_system.lock(lock.fd):
-        message = "another process has the durable dict open for writing; open it with readonly=True to read"
+        message = "it is open for writing, in this process or another one; open it with readonly=True to read"
         raise LockedError(errno.EWOULDBLOCK, message, path)
     return lock
+
+
+def checked_place(path: "str | bytes | os.PathLike[str] | None", is_durable: bool) -> str | None:
+    """The absolute path of a durable dict; ValueError for an empty one, or for none where settings ask for one."""
+    if path is None:
+        if is_durable:
+            raise ValueError("durability, interval_seconds, key and readonly need a path: without one nothing is kept")
+        return None
+    if not os.fspath(path):
+        raise ValueError(f"path must name a directory, not {path!r}")
+    return os.path.abspath(os.fsdecode(path))
 
 
 def remove_orphans(log: Log) -> None:

@@ -100,8 +100,8 @@ class SpectralMemory(HeapCore):
     (b'bytes', <Residency.HOT: 'hot'>, 179.916)
     """
 
-    # Without a dict, so that CPython calls its methods the short way.
-    __slots__ = ("_generated", "_reference", "_retuned", "_spectrum", "_spill", "_tiers")
+    # Without a dict, so that CPython calls its methods the short way; weak references end before the attributes do.
+    __slots__ = ("__weakref__", "_generated", "_reference", "_retuned", "_spectrum", "_spill", "_tiers")
 
     def __init__(
         self,

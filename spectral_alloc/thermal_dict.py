@@ -61,7 +61,8 @@ class ThermalDict(DictCore[K, V], PrefetchingMethods[K, V], RegrowMethods, Durab
     >>> d.close()
     """
 
-    __slots__ = ()
+    # Of this class and not of its base: weak references end before an attribute of a subclass does.
+    __slots__ = ("__weakref__",)
 
     # construction ---------------------------------------------------------------------------------------------------
 
@@ -109,6 +110,8 @@ class ThermalDict(DictCore[K, V], PrefetchingMethods[K, V], RegrowMethods, Durab
         ...     d.memory_limit
         1000000
         """
+        is_durable = durability != "none" or readonly or key is not None or interval_seconds != 1.0
+        where = durable.checked_place(path, is_durable)
         if aliasing not in ALIASING:
             raise ValueError(f"aliasing must be one of {ALIASING}, not {aliasing!r}")
         settings = Settings(
@@ -122,10 +125,9 @@ class ThermalDict(DictCore[K, V], PrefetchingMethods[K, V], RegrowMethods, Durab
             regrow_always=regrow_always,
         )
         made = cls.__new__(cls)
-        if path is None:
+        if where is None:
             made._configure(settings, ColdStore(settings.spill_dir, settings.disk_limit_bytes, settings.file_system))
         else:
-            where = os.path.abspath(os.fspath(path))
             made._configure(settings)
             durable_settings = durable.DurableSettings(
                 where, durability, interval_seconds, key, trust, codec == "safe", readonly, clock, segment_bytes
@@ -134,11 +136,14 @@ class ThermalDict(DictCore[K, V], PrefetchingMethods[K, V], RegrowMethods, Durab
         made.__init__()  # type: ignore[misc]  # a subclass's own constructor, after the settings are in force
         return made
 
-    def _enrol(self) -> Budget:
-        """Called by the compiled constructor: register with the governor, and begin on the process's budget."""
+    def _first_budget(self) -> Budget:
+        """Called by the compiled constructor: the process's."""
         self._settings = Settings()
-        self._reference = governor.register(self)
         return governor.budget
+
+    def _enrol(self) -> None:
+        """Called by the compiled constructor: register with the governor."""
+        self._reference = governor.register(self)
 
     def _configure(self, settings: Settings, store: ColdStore | None = None) -> None:
         self._settings = settings
@@ -175,10 +180,22 @@ class ThermalDict(DictCore[K, V], PrefetchingMethods[K, V], RegrowMethods, Durab
         """Return a view of the values; a value is brought back when the iteration reaches it."""
         return ThermalValues(self)
 
+    def popitem(self) -> tuple[K, V]:
+        """Remove and return the last inserted (key, value) pair; KeyError if the dictionary is empty."""
+        while dict.__len__(self):
+            key, found = next(reversed(dict.items(self)))
+            value = DictCore.pop(self, key, _ABSENT)
+            if value is _ABSENT and next(reversed(dict.items(self)), (None, None))[1] is found:
+                # Its key has another hash than when it came: only its place finds it.
+                value = self._pop_last()
+            if value is not _ABSENT:
+                return key, value
+        raise KeyError("popitem(): dictionary is empty")
+
     def copy(self) -> Self:
         """Return a shallow copy with the same settings; the two dicts share every value that can be edited in place."""
         made = self._like()
-        made.update(self)
+        DictCore.update(made, self)
         made._take_recipes(self._recipes())
         return made
 
@@ -186,19 +203,19 @@ class ThermalDict(DictCore[K, V], PrefetchingMethods[K, V], RegrowMethods, Durab
         if not isinstance(other, dict):
             return NotImplemented
         made = self.copy()
-        made.update(other)
+        DictCore.update(made, other)
         return made
 
     def __ror__(self, other: Any) -> Any:
         if not isinstance(other, dict):
             return NotImplemented
         made = self._like()
-        made.update(other)
-        made.update(self)
+        DictCore.update(made, other)
+        DictCore.update(made, self)
         return made
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override]  # dict's overloads say less
-        self.update(other)
+        DictCore.update(self, other)  # as dict does it, not by a subclass's own
         return self
 
     def __eq__(self, other: object) -> bool:
@@ -221,7 +238,7 @@ class ThermalDict(DictCore[K, V], PrefetchingMethods[K, V], RegrowMethods, Durab
 
     @recursive_repr("{...}")
     def __repr__(self) -> str:
-        return "{" + ", ".join(f"{key!r}: {value!r}" for key, value in self.items()) + "}"
+        return "{" + ", ".join(f"{key!r}: {value!r}" for key, value in ThermalItems(self)) + "}"
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         settings = (*self._settings.pickled(), self._recipes())
@@ -392,6 +409,8 @@ class ThermalDict(DictCore[K, V], PrefetchingMethods[K, V], RegrowMethods, Durab
         a HOT -> WARM pressure
         >>> stop()
         """
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {callback!r}")
         watch = self._watch or MoveWatch()
         self._watch = watch
         watch.callbacks.append(callback)

@@ -18,6 +18,12 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+def _opened(mapping: "ThermalDict[Any, Any]") -> "ThermalDict[Any, Any]":
+    """The dict of a view; ClosedError from one that is closed, where every method refuses."""
+    mapping.__len__()
+    return mapping
+
+
 class ThermalValues(AbstractValuesView[V], Generic[V]):
     """The values of a thermal dict, in insertion order; each is brought back only when the iteration reaches it."""
 
@@ -25,10 +31,10 @@ class ThermalValues(AbstractValuesView[V], Generic[V]):
     _mapping: "ThermalDict[Any, V]"
 
     def __iter__(self) -> Iterator[V]:
-        return ValueIterator(self._mapping)
+        return ValueIterator(_opened(self._mapping))
 
     def __reversed__(self) -> Iterator[V]:
-        return ReversedIterator(self._mapping, False)
+        return ReversedIterator(_opened(self._mapping), False)
 
     def __contains__(self, value: object) -> bool:
         return any(value is own or value == own for own in self)
@@ -50,15 +56,15 @@ class ThermalItems(AbstractItemsView[K, V], Generic[K, V]):
     _mapping: "ThermalDict[K, V]"
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
-        return PairIterator(self._mapping)
+        return PairIterator(_opened(self._mapping))
 
     def __reversed__(self) -> Iterator[tuple[K, V]]:
-        return ReversedIterator(self._mapping, True)
+        return ReversedIterator(_opened(self._mapping), True)
 
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:
             return False
-        own = self._mapping._peek(item[0], _ABSENT)
+        own = _opened(self._mapping)._peek(item[0], _ABSENT)
         return own is not _ABSENT and (own is item[1] or bool(own == item[1]))
 
     @recursive_repr("...")
