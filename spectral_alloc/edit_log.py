@@ -17,7 +17,7 @@ Invariants:
 
 Threads: any; one lock orders those that write the file, another those that sync it. An edit waits for the disk only
 with "always", or when 65,536 edits wait already; with "interval" a thread of the log writes these while the next ones
-are made. Forks: a child must not write, and says so.
+are made. Forks: a child must not write, and says so; its locks are new ones, so that it can let the log go at any time.
 Cost: 8 to 16 bytes an edit, one system call for up to 65,536 edits, one sync for all edits of all threads that wait.
 """
 
@@ -136,15 +136,20 @@ class EditLog:
         self.durability = durability
         self._interval_seconds = interval_seconds
         self._overlay, self._generator, self._file_system = overlay, generator, file_system
+        self._process_id = os.getpid()
+        self._torn_bytes = self._replayed_count = 0
+        self._make_locks()
+        _logs.add(self)
+        self._open()
+
+    def _make_locks(self) -> None:
+        """New locks and orders: for a new log, or in a child, where those who held the old ones did not come along."""
         # Whoever wants both takes _syncing first. The disk's slow work is done under it alone, so that edits that find
         # the journal full need not wait for it. Re-entrant, since one part of the work is done by way of another.
         self._syncing = threading.RLock()
         self._lock = threading.RLock()
-        self._orders: SimpleQueue[str] = SimpleQueue()
-        self._process_id = os.getpid()
         self._compacting = threading.Lock()
-        self._torn_bytes = self._replayed_count = 0
-        self._open()
+        self._orders: SimpleQueue[str] = SimpleQueue()
 
     # Opening
 
@@ -401,6 +406,18 @@ def save_snapshot(path: str, overlay: Overlay, generator: Generator, file_system
     write_snapshot(temporary, overlay, generator, file_system)
     file_system.rename(temporary, path)
     file_system.sync_directory(os.path.dirname(path))
+
+
+_logs: "weakref.WeakSet[EditLog]" = weakref.WeakSet()
+
+
+def _renew_in_child() -> None:
+    """After a fork: a child never waits for a thread of its parent, whatever that was doing with a log."""
+    for log in tuple(_logs):
+        log._make_locks()
+
+
+os.register_at_fork(after_in_child=_renew_in_child)
 
 
 def _keep_synced(reference: "weakref.ref[EditLog]", orders: "SimpleQueue[str]", interval_seconds: float) -> None:

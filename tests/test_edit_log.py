@@ -4,12 +4,11 @@ import contextlib
 import errno
 import random
 import threading
-import weakref
 from pathlib import Path
 
 import numpy
 import pytest
-from edit_logs import reopened
+from edit_logs import attach_faulty, reopened
 from faults import FaultyFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,13 +31,6 @@ def arrays_of(edits: list[tuple[int, int]]) -> tuple[numpy.ndarray, numpy.ndarra
 def log_of(space: GenerativeSpace) -> EditLog:
     """The log of a space."""
     assert space._log is not None
-    return space._log
-
-
-def attach_faulty(space: GenerativeSpace, path: Path, disk: FaultyFileSystem, durability: str = "none") -> EditLog:
-    """Attach a space to a log on a disk that fails on demand."""
-    space._log = EditLog(path, space.overlay, space.generator, durability=durability, file_system=disk)
-    space._closer = weakref.finalize(space, space._log.close_quietly)
     return space._log
 
 

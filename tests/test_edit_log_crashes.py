@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from edit_logs import reopened
+from edit_logs import attach_faulty, reopened
+from faults import FaultyFileSystem
 
 from spectral_alloc import GenerativeSpace, LockedError
 
@@ -42,6 +43,51 @@ def test_a_child_process_may_read_but_not_write_the_parents_log(tmp_path: Path) 
         return space[2] == 2.0 and space[1] == 1.0
 
     assert exit_status(work) == 0
+    space[3] = 3.0
+    space.detach()
+    assert reopened(tmp_path / "log") == {1: 1.0, 3: 3.0}
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("method", ["sync", "write_at", "create"])
+@pytest.mark.parametrize("end", ["detach", "exit"])
+def test_a_child_never_waits_for_a_thread_of_its_parent(tmp_path: Path, method: str, end: str) -> None:
+    """Forked while a thread syncs, writes or compacts the log, it lets the log go, and leaves the file alone."""
+    disk, is_held, gate = FaultyFileSystem(), threading.Event(), threading.Event()
+    space = GenerativeSpace(1)
+    log = attach_faulty(space, tmp_path / "log", disk)
+    space[1] = 1.0
+    parent = os.getpid()
+
+    def hold() -> None:
+        is_held.set()
+        assert os.getpid() == parent
+        gate.wait(60)
+
+    disk.before(method, hold)
+    thread = threading.Thread(target=log.compact)
+    thread.start()
+    is_held.wait(60)
+
+    def work() -> bool:
+        signal.alarm(60)
+        for attempt in (space.sync, space.compact, lambda: space.write(2, 2.0)):
+            with pytest.raises(LockedError, match="parent process"):
+                attempt()
+        if end == "exit":
+            space._closer()  # as at the end of a program
+            return True
+        space.detach()
+        space[2] = 2.0
+        return dict(space.edits()) == {1: 1.0, 2: 2.0}
+
+    before = (tmp_path / "log").read_bytes()
+    try:
+        assert exit_status(work) == 0
+        assert (tmp_path / "log").read_bytes() == before
+    finally:
+        gate.set()
+        thread.join()
     space[3] = 3.0
     space.detach()
     assert reopened(tmp_path / "log") == {1: 1.0, 3: 3.0}
