@@ -4,15 +4,14 @@ Words: a *block* is up to 4096 edits under one CRC-32C (core/edit_block.h); edit
 the file, *durable* on stable storage; the *tail* is what lies beyond the last durable byte; *torn* is a tail that was
 being written when the process or the machine stopped.
 
-    file  | header 64 B | block | block | ...        header  magic 8 | format 4 | kind 4 | low 8 | span 8 |
-                                                             fingerprint of the key 16 | version 4 | zeros 8 | CRC-32C 4
+    file  | header 64 B | block | block | ...        (edit_file.py, core/edit_block.h)
 
 Invariants:
 1. The file holds the edits in the order in which the space took them, up to a point; what is before its end never
    changes.
 2. What sync() or "always" covered, or is older than the interval with "interval", is durable.
-3. A block that is damaged at a place that was durable when a later block was made is an error; any other is a torn
-   tail, and is cut off.
+3. A block that is damaged at a place that was durable when a later block was made, or when the file got its name as a
+   whole, is an error; any other is a torn tail, and is cut off.
 4. A compacted file takes the place of the old one only when it is durable.
 
 Threads: any; one lock orders those that write the file, another those that sync it. An edit waits for the disk only
@@ -21,9 +20,7 @@ are made. Forks: a child must not write, and says so; its locks are new ones, so
 Cost: 8 to 16 bytes an edit, one system call for up to 65,536 edits, one sync for all edits of all threads that wait.
 """
 
-import hashlib
 import os
-import struct
 import threading
 import time
 import weakref
@@ -31,26 +28,29 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from spectral_alloc._edit_journal import BLOCK_BYTES_MAX, BLOCK_MAGIC, Journal, block_at, encode_edits, stamped
-from spectral_alloc._frame import crc32c
+from spectral_alloc._edit_journal import BLOCK_BYTES_MAX, Journal, stamped
 from spectral_alloc._generator import Generator
 from spectral_alloc._overlay import Overlay
+from spectral_alloc.edit_file import (
+    BESIDE,
+    HEADER_BYTES,
+    checked_header,
+    file_beside,
+    header_of,
+    is_named,
+    later_durable,
+    save_snapshot,
+    seal,
+    write_edits,
+)
 from spectral_alloc.errors import ClosedError, CorruptLogError, LockedError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem, OpenFile
-from spectral_alloc.space_key import VERSION
 
-__all__ = ["DURABILITIES", "EditLog", "LogReport", "save_snapshot"]
+__all__ = ["DURABILITIES", "EditLog", "LogReport"]
 
 DURABILITIES = ("none", "interval", "always")
-MAGIC = b"SAEDITS\x00"
-FORMAT = 1
-HEADER = struct.Struct("<8sIIqQ16sI8x")
-HEADER_BYTES = HEADER.size + 4
 JOURNAL_EDITS = 65_536
 CHUNK_BYTES = 1 << 20
-SNAPSHOT_EDITS = 1 << 18
-WORD_MASK = (1 << 64) - 1
-COMPACTING = ".compacting"
 # Below this share of new addresses among replayed edits, the length of the file says little about the table's size.
 DISTINCT_SHARE_MIN = 0.9
 
@@ -66,46 +66,6 @@ class LogReport(NamedTuple):
     replayed_count: int
     file_bytes: int
     torn_bytes: int
-
-
-def header_of(generator: Generator) -> bytes:
-    """Return the header of the logs of a space."""
-    key = b"".join(word.to_bytes(8, "little") for word in generator.key)
-    fingerprint = hashlib.blake2b(key, digest_size=16).digest()
-    span = generator.span & WORD_MASK
-    fields = HEADER.pack(MAGIC, FORMAT, generator.kind, generator.low, span, fingerprint, VERSION)
-    return fields + crc32c(fields).to_bytes(4, "little")
-
-
-def write_snapshot(path: str, overlay: Overlay, generator: Generator, file_system: FileSystem) -> OpenFile:
-    """Write the present edits to a new file, a log of its own, and return it, locked and durable.
-
-    The file must not exist. Cost: 50 ns and at most 16 bytes an edit; writers of the space wait for the first third.
-    """
-    addresses, raws = overlay.edits()
-    file = OpenFile(file_system, file_system.create, path)
-    file_system.lock(file.fd)
-    file_system.write_at(file.fd, [header_of(generator)], 0)
-    end = HEADER_BYTES
-    for start in range(0, len(addresses), SNAPSHOT_EDITS):
-        piece = slice(start, start + SNAPSHOT_EDITS)
-        blocks = encode_edits(addresses[piece], raws[piece], generator.value_bytes)
-        file_system.write_at(file.fd, [blocks], end)
-        end += len(blocks)
-    file_system.sync(file.fd)
-    return file
-
-
-def later_durable(data: bytes, start: int) -> int:
-    """Return the largest ``durable`` of the sound blocks that begin in data after a place, 0 if there are none."""
-    largest = 0
-    place = data.find(BLOCK_MAGIC, start)
-    while place >= 0:
-        found = block_at(data, place)
-        if found is not None:
-            largest = max(largest, found[1])
-        place = data.find(BLOCK_MAGIC, place + 1 if found is None else place + found[0])
-    return largest
 
 
 class EditLog:
@@ -162,7 +122,7 @@ class EditLog:
         if not self._file_system.lock(file.fd):
             raise LockedError(f"{self.path} is the log of another open space, here or in another process")
         with suppress(FileNotFoundError):
-            self._file_system.remove(self.path + COMPACTING)
+            self._file_system.remove(self.path + BESIDE)
         try:
             self._take_over(file, self._begin(file))
         except BaseException:
@@ -198,28 +158,15 @@ class EditLog:
             self._file_system.sync(file.fd)
             self._file_system.sync_directory(os.path.dirname(self.path))
             return HEADER_BYTES
-        self._check_header(found, header)
-        return self._replay(file, size)
+        return self._replay(file, size, checked_header(self.path, found, self._generator))
 
-    def _check_header(self, found: bytes, header: bytes) -> None:
-        """Refuse a file that is no log, or that of another space."""
-        if len(found) < HEADER_BYTES or found[:8] != MAGIC:
-            raise CorruptLogError(f"{self.path} is not an edit log: it begins with {found[:8]!r}")
-        if crc32c(found[:-4]).to_bytes(4, "little") != found[-4:]:
-            raise CorruptLogError(f"{self.path} is damaged in its header, at offset 0")
-        _, form, *meaning = HEADER.unpack(found[:-4])
-        if form != FORMAT:
-            raise ValueError(f"{self.path} has format {form}, and this library reads format {FORMAT}")
-        if found != header:
-            wanted = HEADER.unpack(header[:-4])
-            part = "kind of values" if meaning[:3] != list(wanted[2:5]) else "seed"
-            raise ValueError(f"{self.path} is the log of a space with another {part}")
-
-    def _replay(self, file: OpenFile, size: int) -> int:
+    def _replay(self, file: OpenFile, size: int, complete: int) -> int:
         """Make the edits of the file, cut off a torn tail, and return the end."""
         if len(self._overlay) and size > HEADER_BYTES:
             advice = f"the space has {len(self._overlay)} too: attach it before writing, or clear_edits()"
             raise ValueError(f"{self.path} has edits, and {advice}")
+        if size < complete:
+            raise CorruptLogError(f"{self.path} ends at offset {size}, but it was made with {complete} bytes")
         place = HEADER_BYTES
         while place < size:
             data = self._file_system.read_at(file.fd, min(CHUNK_BYTES, size - place), place)
@@ -228,7 +175,7 @@ class EditLog:
             place += done
             rest = len(data) - done
             if rest >= BLOCK_BYTES_MAX or (rest and place + rest == size):
-                self._cut(file, place, size)
+                self._cut(file, place, size, complete)
                 break
             if len(self._overlay) >= DISTINCT_SHARE_MIN * self._replayed_count:
                 self._overlay.reserve((size - place) * self._replayed_count // (place - HEADER_BYTES))
@@ -236,8 +183,10 @@ class EditLog:
         self._file_system.sync(file.fd)
         return place
 
-    def _cut(self, file: OpenFile, place: int, size: int) -> None:
-        """Cut off what follows the last sound block, unless a later block proves that it was durable once."""
+    def _cut(self, file: OpenFile, place: int, size: int, complete: int) -> None:
+        """Cut off what follows the last sound block, unless the header or a later block proves it was durable once."""
+        if place < complete:
+            raise CorruptLogError(f"{self.path} is damaged at offset {place}, and was made with {complete} bytes")
         start = place
         while start < size:
             data = self._file_system.read_at(file.fd, min(CHUNK_BYTES, size - start), start)
@@ -318,32 +267,27 @@ class EditLog:
         with self._compacting:
             self.sync()
             start = self._journal.end_bytes
-            temporary = self.path + COMPACTING
-            made = write_snapshot(temporary, self._overlay, self._generator, self._file_system)
-            try:
+            with file_beside(self.path, self._file_system) as made:
+                end = write_edits(made, self._overlay, self._generator, self._file_system)
                 with self._syncing, self._lock:
-                    self._take_place(made, temporary, start)
-            except BaseException:
-                with suppress(OSError):
-                    self._file_system.remove(temporary)
-                raise
+                    self._take_place(made, end, start)
 
-    def _take_place(self, made: OpenFile, temporary: str, start: int) -> None:
-        """Add to a snapshot what was written since, and put it in the place of the file."""
+    def _take_place(self, made: OpenFile, end: int, start: int) -> None:
+        """Add to a file that has the present edits what was written since, and put it in the place of the log's."""
         self.sync()
-        old, place, end = self._own_file(), start, self._file_system.size(made.fd)
+        old, place = self._own_file(), start
         while place < self._journal.end_bytes:
             data = self._file_system.read_at(old.fd, min(CHUNK_BYTES, self._journal.end_bytes - place), place)
             blocks = stamped(data, 0)
             self._file_system.write_at(made.fd, [blocks], end)
             place += len(blocks)
             end += len(blocks)
-        self._file_system.sync(made.fd)
+        seal(made, self._generator, end, self._file_system)
         try:
-            self._file_system.rename(temporary, self.path)
+            self._file_system.rename(self.path + BESIDE, self.path)
         finally:
             # an interrupt may come after the rename was done
-            if self._file_system.status(self.path).st_ino == os.fstat(made.fd).st_ino:
+            if is_named(self._file_system, self.path, made):
                 self._journal.moved(made, end)
         self._file_system.sync_directory(os.path.dirname(self.path))
 
@@ -396,16 +340,6 @@ class EditLog:
             journal.end_bytes,
             self._torn_bytes,
         )
-
-
-def save_snapshot(path: str, overlay: Overlay, generator: Generator, file_system: FileSystem) -> None:
-    """Write the present edits to a file; it is there as a whole, or what was there before stays."""
-    temporary = path + COMPACTING
-    with suppress(FileNotFoundError):
-        file_system.remove(temporary)
-    write_snapshot(temporary, overlay, generator, file_system)
-    file_system.rename(temporary, path)
-    file_system.sync_directory(os.path.dirname(path))
 
 
 _logs: "weakref.WeakSet[EditLog]" = weakref.WeakSet()

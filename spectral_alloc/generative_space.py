@@ -26,7 +26,8 @@ from spectral_alloc._formula import remember_key
 from spectral_alloc._generator import Generator
 from spectral_alloc._overlay import Overlay
 from spectral_alloc._space import SpaceCore
-from spectral_alloc.edit_log import EditLog, LogReport, save_snapshot
+from spectral_alloc.edit_file import save_snapshot
+from spectral_alloc.edit_log import EditLog, LogReport
 from spectral_alloc.errors import LockedError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM
 from spectral_alloc.hilbert import SIDE, hilbert_places

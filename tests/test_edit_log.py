@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from spectral_alloc import CorruptLogError, GenerativeSpace, LockedError, edit_log
 from spectral_alloc._edit_journal import BLOCK_EDITS, block_at, decode_block, encode_edits
-from spectral_alloc.edit_log import DURABILITIES, HEADER_BYTES, EditLog
+from spectral_alloc.edit_file import BESIDE, HEADER_BYTES
+from spectral_alloc.edit_log import DURABILITIES, EditLog
 
 LAST = 2**64 - 1
 words = st.integers(0, LAST)
@@ -406,13 +407,15 @@ def test_compaction_keeps_the_edits_and_shortens_the_file(tmp_path: Path) -> Non
     assert [entry.name for entry in tmp_path.iterdir()] == ["log"]
 
 
-@pytest.mark.parametrize("method", ["create", "lock", "write_at", "sync", "rename", "sync_directory", "read_at"])
+@pytest.mark.parametrize(
+    "method", ["open_existing", "create", "lock", "status", "write_at", "sync", "rename", "sync_directory", "read_at"]
+)
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "injected"), KeyboardInterrupt()], ids=["error", "interrupt"])
 @pytest.mark.parametrize("late", [False, True])
 def test_a_compaction_that_fails_anywhere_loses_nothing(
     tmp_path: Path, method: str, error: BaseException, late: bool
 ) -> None:
-    """Old or new file: the edits before and after the failure are all there."""
+    """Old or new file: the edits before and after the failure are all there, and the next compaction works."""
     for after in range(4):
         path = tmp_path / f"log{after}"
         disk, space = FaultyFileSystem(), GenerativeSpace(1)
@@ -426,6 +429,9 @@ def test_a_compaction_that_fails_anywhere_loses_nothing(
         space[1000] = 2.0
         space.sync()
         wanted = dict(space.edits())
+        if after % 2:
+            log.compact()
+            assert not path.with_name(path.name + BESIDE).exists()
         space.detach()
         assert reopened(path) == wanted
 
