@@ -10,12 +10,14 @@ Invariants:
 1. What lies below complete was never a tail that was being written: damage there is damage, wherever it is.
 2. A file beside another is locked as long as it is written. It is removed if it does not get there; one that is not
    locked was left behind by a process that stopped, and is removed by the next.
+3. No snapshot takes the place of a file that is locked, that is, of the log of an open space.
 
 Threads: pure, but for the file system. Cost: 50 ns and at most 16 bytes for each edit of a whole file.
 """
 
 import hashlib
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -146,9 +148,33 @@ def seal(file: OpenFile, generator: Generator, end: int, file_system: FileSystem
     file_system.sync(file.fd)
 
 
+def replaced_file(path: str, file_system: FileSystem) -> OpenFile | None:
+    """The file that a snapshot is to replace, locked so that nobody attaches it meanwhile; None if there is none.
+
+    Errors: LockedError if it is the log of an open space, whatever name that has for it; OSError.
+    """
+    real = os.path.realpath(path)
+    try:
+        if not stat.S_ISREG(file_system.status(real).st_mode):
+            return None
+        file = OpenFile(file_system, file_system.open_reading, real)
+    except FileNotFoundError:
+        return None
+    if not file_system.lock(file.fd):
+        raise LockedError(f"{path} is the log of another open space, here or in another process")
+    return file
+
+
 def save_snapshot(path: str, overlay: Overlay, generator: Generator, file_system: FileSystem) -> None:
-    """Write the present edits to a file; it is there as a whole, or what was there before stays. Errors: OSError."""
+    """Write the present edits to a file; it is there as a whole, or what was there before stays.
+
+    Errors: LockedError if it is the log of an open space, OSError.
+    """
+    replaced = replaced_file(path, file_system)
     with file_beside(path, file_system) as file:
         seal(file, generator, write_edits(file, overlay, generator, file_system), file_system)
+        # it may have come while the edits were written
+        replaced = replaced or replaced_file(path, file_system)
         file_system.rename(path + BESIDE, path)
+    del replaced
     file_system.sync_directory(os.path.dirname(path))

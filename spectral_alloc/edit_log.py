@@ -121,6 +121,8 @@ class EditLog:
             file = OpenFile(self._file_system, self._file_system.create, self.path)
         if not self._file_system.lock(file.fd):
             raise LockedError(f"{self.path} is the log of another open space, here or in another process")
+        if not is_named(self._file_system, self.path, file):
+            raise LockedError(f"{self.path} has just been replaced by another space, here or in another process")
         with suppress(FileNotFoundError):
             self._file_system.remove(self.path + BESIDE)
         try:
@@ -292,9 +294,13 @@ class EditLog:
         self._file_system.sync_directory(os.path.dirname(self.path))
 
     def snapshot(self, path: str | os.PathLike[str]) -> None:
-        """Write the present edits to another file, as a log of its own. Errors: OSError; ValueError for this file."""
-        target = os.path.abspath(path)
-        if target == self.path:
+        """Write the present edits to another file, as a log of its own.
+
+        Errors: OSError; ValueError for this file under any name, LockedError for the log of another open space.
+        """
+        target, file = os.path.abspath(path), self._journal.file
+        is_own = file is not None and is_named(self._file_system, os.path.realpath(target), file)
+        if target == self.path or is_own:
             raise ValueError(f"{target} is the log itself; compact() shortens it")
         save_snapshot(target, self._overlay, self._generator, self._file_system)
 

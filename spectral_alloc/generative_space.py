@@ -428,9 +428,10 @@ class GenerativeSpace(SpaceCore):
         self._attached().compact()
 
     def snapshot(self, path: str | os.PathLike[str]) -> None:
-        """Write the present edits to a file that ``attach`` takes, as a whole or not at all. Errors: OSError.
+        """Write the present edits to a file that ``attach`` takes, as a whole or not at all.
 
-        With a log attached, another file is meant: ValueError for its own. Cost: 50 ns an edit.
+        Errors: ValueError for the log of this space, under whatever name; LockedError for that of another open one, and
+        if another snapshot is being written there; OSError. Cost: 50 ns an edit.
         """
         if self._log is not None:
             self._log.snapshot(path)

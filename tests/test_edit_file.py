@@ -122,3 +122,75 @@ def test_a_file_that_a_stopped_process_left_beside_is_taken_over(tmp_path: Path)
         assert reopened(target) == {1: 1.0} if name is target else path.stat().st_size > HEADER_BYTES
     space.detach()
     assert reopened(path) == {1: 1.0}
+
+
+def test_a_snapshot_never_takes_the_place_of_the_log_itself(tmp_path: Path) -> None:
+    """By whatever name it is called: a linked directory, a link, a second name, the path after a rename."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    path = tmp_path / "real" / "log"
+    space = GenerativeSpace(1).attach(path, "always")
+    space[1] = 1.0
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "second").hardlink_to(path)
+    names = [path, tmp_path / "linked" / "log", tmp_path / "link", tmp_path / "second"]
+    for name in names:
+        with pytest.raises(ValueError, match="is the log itself"):
+            space.snapshot(name)
+    path.rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="is the log itself"):
+        space.snapshot(tmp_path / "moved")
+    (tmp_path / "moved").rename(path)
+    space[2] = 2.0
+    space.detach()
+    assert names_in(tmp_path / "real") == ["log"]
+    assert reopened(path) == {1: 1.0, 2: 2.0}
+
+
+def test_a_snapshot_never_takes_the_place_of_the_log_of_another_open_space(tmp_path: Path) -> None:
+    """It is refused before anything is written, also where the log came while the snapshot was made."""
+    path, other = tmp_path / "log", GenerativeSpace(1)
+    other[9] = 9.0
+    (tmp_path / "link").symlink_to(path)
+    space = GenerativeSpace(1).attach(path, "always")
+    space[1] = 1.0
+    for name in (path, tmp_path / "link"):
+        with pytest.raises(LockedError, match="another open space"):
+            other.snapshot(name)
+    space[2] = 2.0
+    space.detach()
+    assert names_in(tmp_path) == ["link", "log"]
+    assert reopened(path) == {1: 1.0, 2: 2.0}
+    other.snapshot(path)  # nobody has it now
+    assert reopened(path) == {9: 9.0}
+    disk, late = FaultyFileSystem(), tmp_path / "late"
+    attached: list[GenerativeSpace] = []
+    log = attach_faulty(other, tmp_path / "own", disk)
+
+    def attach() -> None:
+        if not attached:
+            attached.append(GenerativeSpace(1).attach(late, "always"))
+            attached[0][3] = 3.0
+
+    disk.before("sync", attach)
+    with pytest.raises((LockedError, FileNotFoundError)):
+        log.snapshot(late)
+    disk.heal()
+    other.detach()
+    attached[0].detach()
+    assert reopened(late) == {3: 3.0}
+
+
+def test_a_log_that_is_replaced_while_it_is_opened_is_refused(tmp_path: Path) -> None:
+    """Edits never go to a file that has no name any more."""
+    path, disk = tmp_path / "log", FaultyFileSystem()
+    whole_file(path, "snapshot")
+
+    def replace() -> None:
+        disk.heal()
+        whole_file(path, "snapshot")
+
+    disk.before("lock", replace)
+    with pytest.raises(LockedError, match="has just been replaced"):
+        attach_faulty(GenerativeSpace(1), path, disk)
+    assert reopened(path) == EDITS
