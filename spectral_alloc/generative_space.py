@@ -374,9 +374,9 @@ class GenerativeSpace(SpaceCore):
 
         Parameters: path (made if it is not there), durability ("none": written in batches and at ``sync``, "interval":
         and on stable storage after interval_seconds, "always": before a write returns), interval_seconds (0.001 to
-        3600). Returns the space; leaving ``with`` detaches. Edits made before go to the log too, if it is new.
+        3600). Returns the space; leaving ``with`` detaches. Edits made before, in arrays too, go to a log that is new.
         Errors: ValueError for the log of another space, or if both have edits; LockedError if the file is in use;
-        CorruptLogError if it is damaged, OSError.
+        CorruptLogError if it is damaged, OSError; those of ``flush``.
         Cost: 50 ns for each edit in the file. Later 5 ns an edit more, and the disk's time with "always".
 
         >>> import tempfile
@@ -389,6 +389,7 @@ class GenerativeSpace(SpaceCore):
         """
         if self._log is not None:
             raise ValueError(f"the space has a log already, {self._log.path}; detach() it first")
+        self.flush()  # what is only in arrays counts too: the edits of the file would be shown over it
         self._log = EditLog(
             path, self.overlay, self.generator, durability=durability, interval_seconds=interval_seconds
         )

@@ -118,6 +118,32 @@ def case_values_from_the_array_itself() -> None:
     checked(array)
 
 
+def case_attaching_overwrites_no_edit_of_an_array() -> None:
+    """An edit that is still in an array only counts: a log with edits is refused, and a new one takes it."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "edits.log")
+        with GenerativeSpace(seed=1).attach(path) as space:
+            space[3] = 9.0
+        with open(path, "rb") as file:
+            before = file.read()
+        space = GenerativeSpace(seed=1)
+        array = tiny(space, COUNT)
+        array[3], array[4] = 1.0, 2.0
+        model = array.copy()
+        try:
+            space.attach(path)
+            raise AssertionError("it was attached")
+        except ValueError as error:
+            assert "has edits, and the space has 2 too" in str(error)
+        assert same(array, model)
+        with open(path, "rb") as file:
+            assert file.read() == before
+        with space.attach(os.path.join(directory, "new.log")):
+            assert same(array, model)
+        with GenerativeSpace(seed=1).attach(os.path.join(directory, "new.log")) as found:
+            assert list(found.edits()) == [(3, 1.0), (4, 2.0)]
+
+
 def case_a_log_takes_the_edits() -> None:
     """With a log, edits of arrays are durable after sync and detach; attaching one shows its edits in open arrays."""
     with tempfile.TemporaryDirectory() as directory:
