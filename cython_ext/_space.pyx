@@ -43,10 +43,13 @@ cdef double double_of(object value) except? -1.0:
     return number
 
 
-cdef uint64_t float32_raw_of(double number) except? 0:
+cdef uint64_t float32_raw_of(object value) except? 0:
+    cdef double number = double_of(value)
     cdef float narrow = <float>number
     if isinf(narrow) and isfinite(number):
         raise ValueError(f"value must be in the range of float32, got {number}")
+    if narrow != number and hasattr(type(value), "__index__"):
+        raise ValueError(f"value must be a number that a float32 holds exactly, got {value}")
     return sa_raw_of_float(narrow)
 
 
@@ -79,7 +82,7 @@ cdef class SpaceCore:
         if kind == SA_FLOAT64 or kind == SA_NORMAL:
             return sa_raw_of_double(PyFloat_AS_DOUBLE(value) if PyFloat_CheckExact(value) else double_of(value))
         if kind == SA_FLOAT32:
-            return float32_raw_of(double_of(value))
+            return float32_raw_of(value)
         if kind == SA_UINT64:
             return whole_raw_of(value, 0, (1 << 64) - 1)
         return whole_raw_of(value, -(1 << 63), (1 << 63) - 1)

@@ -63,6 +63,7 @@ VALUE_ERRORS: list[tuple[str | range, Any, type[Exception], str]] = [
     ("float64", 2**53 + 1, ValueError, f"value must be a number that a float64 holds exactly, got {2**53 + 1}"),
     ("float64", 2**2000, ValueError, "value must fit in a float64, got an int of 2001 bits"),
     ("float32", 1e300, ValueError, "value must be in the range of float32, got 1e+300"),
+    ("float32", 2**24 + 1, ValueError, f"value must be a number that a float32 holds exactly, got {2**24 + 1}"),
     ("uint64", 1.0, TypeError, "value must be an int, got 1.0 of type float"),
     ("uint64", -1, ValueError, f"value must be from 0 to {LAST}, got -1"),
     (range(3), 2**63, ValueError, f"value must be from {-(2**63)} to {2**63 - 1}, got {2**63}"),
@@ -268,3 +269,41 @@ def test_whole_numbers_that_a_float_rounds_are_found() -> None:
                 space.scatter([1, 2, 3], [0, 1, wrong])
         with pytest.raises(ValueError, match="at position 0"):
             space.scatter([1], numpy.array([2**64 - 1], dtype=numpy.uint64))
+
+
+@pytest.mark.parametrize(("values", "limit"), [("float32", 2**24), ("float64", 2**53), ("normal", 2**53)])
+def test_ints_among_floats_are_not_rounded(values: str, limit: int) -> None:
+    """In a list that numpy makes floats of, an int is kept as it is or refused, and then nothing is written."""
+    space = GenerativeSpace(values=values)
+    for wrong in (limit + 1, -limit - 1, 2**63 + 1, 2**64 - 1, 2**70 + 1, 2**2000):
+        for given in ([0.5, wrong], [-1, wrong], numpy.array([0.5, wrong], dtype=object)):
+            with pytest.raises(ValueError, match=rf"{wrong}\D.*at position 1"):
+                space.scatter([1, 2], given)
+        with pytest.raises(ValueError, match=f"{wrong}"):
+            space.scatter([1, 2], wrong)
+    with pytest.raises(ValueError, match=f"got {limit + 1} at position 2"):
+        space.scatter([[1, 2], [3, 4]], [[0.5, limit], [limit + 1, 0.25]])
+    with pytest.raises(ValueError, match="at position 0"):
+        space[10:12] = [limit + 1, 0.5]
+    assert space.edit_count == 0
+    kept = [0.5, limit, -limit, limit + 2, 2**63, 2**70, -(2**100), 1e30, float("inf"), True]
+    space.scatter(range(len(kept)), kept)
+    assert space[: len(kept)].tolist() == [numpy.dtype(space.dtype).type(number) for number in kept]
+    space.scatter([1], numpy.array([1e300 if limit == 2**53 else 1e30]))  # arrays of floats are rounded, not ints
+
+
+@pytest.mark.parametrize(("values", "kept"), [("uint64", [1, LAST, 2**63]), (range(9), [-(2**63), 2**63 - 1, -1])])
+def test_ints_of_all_64_bits_can_be_given_in_a_list(values: str | range, kept: list[int]) -> None:
+    """Whatever numpy makes of such a list; what is outside is named, and floats among ints are refused."""
+    space = GenerativeSpace(values=values)
+    for given in (kept, tuple(kept), numpy.array(kept, dtype=object), [numpy.array(number) for number in kept]):
+        space.scatter([5, 6, 7], given)
+        assert space[5:8].tolist() == kept
+        space.clear_edits()
+    for wrong in (2**64, -(2**63) - 1, 2**2000):
+        with pytest.raises(ValueError, match=f"got {wrong}"):
+            space.scatter([5, 6], [1, wrong])
+    for given in ([1, 0.5], [2**64 - 1, 0.5], [2**70, "x"], [None, 1]):
+        with pytest.raises(TypeError, match="values must be"):
+            space.scatter([5, 6], given)
+    assert space.edit_count == 0
