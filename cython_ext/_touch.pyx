@@ -44,7 +44,11 @@ def start(int way, /):
 
 
 cdef class Region:
-    """Memory that is filled when it is touched; a buffer, which numpy makes arrays of. See spectral_alloc.touch."""
+    """Memory that is filled when it is touched; a buffer, which numpy makes arrays of. See spectral_alloc.touch.
+
+    Weak references are those of the Python classes below it: they end before anything of an object does. Those of a
+    class like this one would last until __dealloc__ is over, and give others an object that is half gone.
+    """
 
     cdef int map(self, nbytes, sa_touch_source source, long long limit_bytes, directory, int item_bytes,
                  long long disk_bytes) except -1:

@@ -5,7 +5,8 @@ Nouns: *region*, *window*, *carried* as in core/touch.h; *overlay*, *edit*, *raw
     fault -> generator and overlay -> page        flush: page -> what differs -> overlay        space.write -> overlay -> page
 
 Invariants:
-  1. While a region is open its overlay counts one reader more, so that every writer takes the overlay's locks.
+  1. From watch on, before any page is there, its overlay counts one reader more, so that every writer takes the
+     overlay's locks.
   2. A page counts as edited until its edits are in the overlay: an error or an interrupt on the way loses none.
   3. Between a write to the space and its showing here no flush begins (Overlay.telling): it would take the old value that
      is here for an edit.
@@ -51,13 +52,16 @@ cdef class SpaceRegion(Region):
         self.count = count
         source.fill, source.context = sa_touch_space_fill, &self.space
         self.map(count * generator.core.value_bytes, source, limit_bytes, directory, generator.core.value_bytes, disk_bytes)
-        overlay.watch(self)
-        self.is_watching = True
 
     def __dealloc__(self):
         self.shut()
         if self.is_watching:
             self.overlay.unwatch()
+
+    def watch(self):
+        """Hear of edits of the space, and be flushed with it, from now on: when all that this needs has been set up."""
+        self.overlay.watch(self)
+        self.is_watching = True
 
     def edits_came(self, addresses, raws, removed, /):
         """Show edits that were made to the space: uint64 arrays, and where removed is not 0 the generated value."""

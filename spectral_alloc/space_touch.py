@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
@@ -62,9 +63,12 @@ class EagerSpace(EagerlyTouched):
         self._raws = self._values.view(numpy.dtype(f"u{dtype.itemsize}"))
         self._flusher: int | None = None
         self._flushing = threading.RLock()
-        self._overlay.watch(self)
-        self._fill(self._values, start, 1)
+        _eager.add(self)
         self.flush_at_end()
+        # Until it is filled, an edit of the space must not come, and no flush take what is not there yet for edits.
+        with self._flushing, self._overlay.telling:
+            self._overlay.watch(self)
+            self._fill(self._values, start, 1)
 
     def flush(self) -> None:
         """Write what differs from the space to it."""
@@ -111,6 +115,18 @@ class EagerSpace(EagerlyTouched):
                 self._overlay.unwatch()
 
 
+_eager: "weakref.WeakSet[EagerSpace]" = weakref.WeakSet()
+
+
+def _renew_in_child() -> None:
+    """The thread that was flushing did not come along."""
+    for eager in tuple(_eager):
+        eager._flushing = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_in_child)
+
+
 def owners(overlay: Overlay) -> list[Any]:
     """The owners of the open arrays on a space."""
     return [found for reference in overlay.watchers if (found := reference()) is not None]
@@ -155,5 +171,6 @@ def space_array(
         made = TouchedSpace(space.generator, space.overlay, first, max(count, 1), limit, directory, disk)
         made.space = space
         made._settle_in(budget, limit)
+        made.watch()
     array: NDArray[Any] = numpy.ndarray(lengths, kind, buffer=made)
     return array

@@ -164,6 +164,38 @@ def case_a_log_takes_the_edits() -> None:
             assert same(array, reopened[:COUNT])
 
 
+def case_a_flush_meets_no_half_made_or_half_gone_array() -> None:
+    """Arrays of a space come and go, with edits, while other threads flush it: no error, and every edit arrives."""
+    space = GenerativeSpace(seed=1)
+    kept = tiny(space, 1000)
+    turns, is_over, errors = 1000, threading.Event(), []
+
+    def flush() -> None:
+        try:
+            while not is_over.is_set():
+                space.flush()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=flush) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for turn in range(turns):
+            array = space.array(1000, start=2000 + turn)
+            array[0] = turn
+            del array
+            if turn % 20 == 0:
+                space.array(200_000, start=10**9)
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors[0]
+    assert list(space.edits()) == [(2000 + turn, float(turn)) for turn in range(turns)]
+    checked(kept)
+
+
 def case_deleting_the_array_flushes() -> None:
     """When the last view of an array goes, its edits are in the space."""
     space = GenerativeSpace(seed=1)

@@ -74,6 +74,33 @@ def case_a_child_has_the_array() -> None:
     checked(array)
 
 
+def case_a_child_flushes_whatever_its_parent_was_flushing() -> None:
+    """A child forked while another thread flushes an array waits for nobody: it flushes, and has the edits."""
+    space = GenerativeSpace(seed=1)
+    array = tiny(space, COUNT)
+    array[7] = 0.5
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with touch.owner(array)._flushing, space.overlay.telling:
+            is_held.set()
+            is_over.wait(CHILD_SECONDS)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    is_held.wait()
+
+    def child() -> None:
+        space.flush()
+        assert list(space.edits()) == [(7, 0.5)]
+
+    try:
+        in_child(child)
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def case_many_forks_with_packed_pages() -> None:
     """Files of packed pages are sealed by forks, merged and closed: a hundred forks leave few, and lose nothing."""
     space = GenerativeSpace(seed=1)
