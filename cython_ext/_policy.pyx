@@ -117,7 +117,7 @@ cdef class Replay:
     @property
     def missed_size(self):
         """Sizes of all misses."""
-        return self.core.missed_size
+        return (int(self.core.missed_size_carries) << 64) + self.core.missed_size
 
     @property
     def missed_cost(self):

@@ -28,7 +28,8 @@ cdef extern from "replay.h" nogil:
     ctypedef struct sa_replay:
         sa_replay_policy policy
         int64_t resident_size, resident_count
-        int64_t requests, misses, missed_size
+        int64_t requests, misses
+        uint64_t missed_size, missed_size_carries
         double missed_cost
 
     int sa_replay_open(

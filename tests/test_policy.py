@@ -181,6 +181,15 @@ def test_small_objects_stay_when_misses_count() -> None:
     assert by_bytes.missed_cost == by_bytes.missed_size <= objects.missed_size
 
 
+@pytest.mark.parametrize("count", [2**18 - 1, 2**18 + 5, 2**20 + 5])
+def test_sizes_of_misses_add_up_beyond_64_bits(count: int) -> None:
+    """The sum is exact however large it gets: the largest size, missed so often that 2**63 and 2**65 are passed."""
+    replayed = replay(numpy.zeros(count, dtype=numpy.uint32), 1, sizes=[CAPACITY_MAX])
+    assert replayed.misses == count
+    assert replayed.missed_size == count * CAPACITY_MAX
+    assert replayed.missed_cost == float(count * CAPACITY_MAX)
+
+
 def test_an_object_larger_than_the_capacity_always_misses() -> None:
     """It is let in by nobody, and puts nobody out."""
     assert replay([0, 1, 0, 1, 0], 10, [3, 11]) == Replayed(5, 3, 25, 25.0)

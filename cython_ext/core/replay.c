@@ -45,7 +45,8 @@ static void miss_slow(sa_replay *replay, sa_cell *cell, int64_t object) {
     int64_t size = size_of(replay, object);
     int is_new = cell->charge == 0;
     replay->misses++;
-    replay->missed_size += size;
+    replay->missed_size += (uint64_t)size;
+    replay->missed_size_carries += replay->missed_size < (uint64_t)size;
     replay->missed_cost += replay->policy.cost_of != NULL ? cost_of(cell) : (double)size;
     if (size > replay->capacity)
         return;

@@ -22,7 +22,8 @@ typedef struct sa_replay {
     const int64_t *sizes; /* of each object; NULL: 1 */
     int64_t capacity;     /* in the unit of the sizes */
     int64_t resident_size, resident_count;
-    int64_t requests, misses, missed_size;
+    int64_t requests, misses;
+    uint64_t missed_size, missed_size_carries; /* the sum of their sizes, and how often it went beyond 2^64 */
     double missed_cost;
     int64_t epoch_left; /* requests until heat is halved */
     uint8_t epoch;
