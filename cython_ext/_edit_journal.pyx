@@ -189,6 +189,15 @@ def decode_block(const uint8_t[::1] data not None):
     return addresses[:count], raws[:count], removed[:count]
 
 
+def mark(unsigned value_bytes, uint64_t durable):
+    """A block without edits, which says how many bytes of a file are on stable storage.
+
+    >>> block_at(mark(8, 1000))
+    (40, 1000)
+    """
+    return stamped(BLOCK_MAGIC + bytes(SA_BLOCK_HEADER_BYTES - len(BLOCK_MAGIC) - 1) + bytes([value_bytes]), durable)
+
+
 def stamped(bytes blocks not None, uint64_t durable):
     """The whole blocks at the front of bytes, with another ``durable`` and its checksums."""
     cdef bytearray out = bytearray(blocks)

@@ -22,7 +22,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from spectral_alloc._edit_journal import BLOCK_MAGIC, block_at, encode_edits
+from spectral_alloc._edit_journal import BLOCK_HEADER_BYTES, BLOCK_MAGIC, block_at, encode_edits
 from spectral_alloc._frame import crc32c
 from spectral_alloc._generator import Generator
 from spectral_alloc._overlay import Overlay
@@ -36,6 +36,7 @@ __all__ = [
     "checked_header",
     "file_beside",
     "header_of",
+    "is_marked",
     "is_named",
     "later_durable",
     "save_snapshot",
@@ -90,6 +91,14 @@ def later_durable(data: bytes, start: int) -> int:
             largest = max(largest, found[1])
         place = data.find(BLOCK_MAGIC, place + 1 if found is None else place + found[0])
     return largest
+
+
+def is_marked(file: OpenFile, end: int, file_system: FileSystem) -> bool:
+    """Whether the blocks up to a place end with a mark for all that is before it."""
+    start = end - BLOCK_HEADER_BYTES
+    if start < HEADER_BYTES:
+        return False
+    return block_at(file_system.read_at(file.fd, BLOCK_HEADER_BYTES, start)) == (BLOCK_HEADER_BYTES, start)
 
 
 def is_named(file_system: FileSystem, path: str, file: OpenFile) -> bool:

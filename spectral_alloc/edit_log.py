@@ -11,7 +11,7 @@ Invariants:
    changes.
 2. What sync() or "always" covered, or is older than the interval with "interval", is durable.
 3. A block that is damaged at a place that was durable when a later block was made, or when the file got its name as a
-   whole, is an error; any other is a torn tail, and is cut off.
+   whole, or when it was closed, is an error; any other is a torn tail, and is cut off.
 4. A compacted file takes the place of the old one only when it is durable.
 
 Threads: any; one lock orders those that write the file, another those that sync it. An edit waits for the disk only
@@ -28,7 +28,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from spectral_alloc._edit_journal import BLOCK_BYTES_MAX, Journal, stamped
+from spectral_alloc._edit_journal import BLOCK_BYTES_MAX, Journal, mark, stamped
 from spectral_alloc._generator import Generator
 from spectral_alloc._overlay import Overlay
 from spectral_alloc.edit_file import (
@@ -37,6 +37,7 @@ from spectral_alloc.edit_file import (
     checked_header,
     file_beside,
     header_of,
+    is_marked,
     is_named,
     later_durable,
     save_snapshot,
@@ -98,6 +99,8 @@ class EditLog:
         self._overlay, self._generator, self._file_system = overlay, generator, file_system
         self._process_id = os.getpid()
         self._torn_bytes = self._replayed_count = 0
+        # Up to here something in the file says that it was durable.
+        self._vouched_bytes = HEADER_BYTES
         self._make_locks()
         _logs.add(self)
         self._open()
@@ -183,6 +186,7 @@ class EditLog:
                 self._overlay.reserve((size - place) * self._replayed_count // (place - HEADER_BYTES))
         # what the last process left in the system's cache counts as durable from here on
         self._file_system.sync(file.fd)
+        self._vouched_bytes = place if is_marked(file, place, self._file_system) else max(complete, HEADER_BYTES)
         return place
 
     def _cut(self, file: OpenFile, place: int, size: int, complete: int) -> None:
@@ -291,6 +295,7 @@ class EditLog:
             # an interrupt may come after the rename was done
             if is_named(self._file_system, self.path, made):
                 self._journal.moved(made, end)
+                self._vouched_bytes = end
         self._file_system.sync_directory(os.path.dirname(self.path))
 
     def snapshot(self, path: str | os.PathLike[str]) -> None:
@@ -320,6 +325,7 @@ class EditLog:
                     self._overlay.set_journal(self._journal)
                     self.sync()
                     self._overlay.set_journal(None)
+                self._vouch()
             else:
                 self._overlay.set_journal(None)
             self._orders.put("stop")
@@ -328,6 +334,16 @@ class EditLog:
             # at once and not with the last reference, since the lock of the file ends with it
             fd, file.fd = file.fd, -1
             self._file_system.close(fd)
+
+    def _vouch(self) -> None:
+        """Say in the file that all of it is durable, so that damage in the last blocks is not taken for a torn tail.
+
+        The mark itself need not last: without it, the file is as good as that of a process that was killed.
+        """
+        journal, end = self._journal, self._journal.end_bytes
+        if journal.file is not None and end > self._vouched_bytes:
+            with suppress(OSError):
+                self._file_system.write_at(journal.file.fd, [mark(journal.value_bytes, end)], end)
 
     def close_quietly(self) -> None:
         """``close`` for a finaliser: what the system refuses is lost."""

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectral_alloc import CorruptLogError, GenerativeSpace, LockedError, edit_log
-from spectral_alloc._edit_journal import BLOCK_EDITS, block_at, decode_block, encode_edits
+from spectral_alloc._edit_journal import BLOCK_EDITS, BLOCK_HEADER_BYTES, block_at, decode_block, encode_edits
 from spectral_alloc.edit_file import BESIDE, HEADER_BYTES
 from spectral_alloc.edit_log import DURABILITIES, EditLog
 
@@ -194,10 +194,13 @@ def test_a_log_cut_anywhere_gives_what_was_complete(tmp_path: Path) -> None:
     assert seen == len(states) - 1
 
 
-def test_no_changed_byte_gives_a_wrong_value(tmp_path: Path) -> None:
-    """Before the last synced block damage is an error that names the offset; in it, the block is cut off."""
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_no_changed_byte_gives_a_wrong_value(tmp_path: Path, is_closed: bool) -> None:
+    """Damage is an error that names the offset; in the last block, a mark if the log was closed, that is cut off."""
     states = logged_blocks(tmp_path / "whole")
     data = (tmp_path / "whole").read_bytes()
+    if not is_closed:
+        data = data[:-BLOCK_HEADER_BYTES]
     last_block_bytes = len(data) - data.rindex(b"SAE1")
     errors = cuts = 0
     for place in range(HEADER_BYTES, len(data)):
@@ -216,7 +219,7 @@ def test_no_changed_byte_gives_a_wrong_value(tmp_path: Path) -> None:
         else:
             cuts += 1
             space.attach(path, "none")
-            assert dict(space.edits()) == states[-2]
+            assert dict(space.edits()) == states[-1 if is_closed else -2]
             assert space.log_report().torn_bytes == last_block_bytes
         space.detach()
     assert errors > 3 * cuts > 0
@@ -237,7 +240,7 @@ def test_unsynced_blocks_that_a_power_cut_mixed_up_are_a_torn_tail(tmp_path: Pat
     data[synced : synced + 20] = bytes(20)
     path.write_bytes(data)
     assert reopened(path) == {1: 1.0}
-    assert path.stat().st_size == synced
+    assert path.stat().st_size == synced + BLOCK_HEADER_BYTES  # the mark of a log that was closed
 
 
 @pytest.mark.parametrize("durability", ["none", "interval"])

@@ -150,7 +150,7 @@ void sa_block_stamp(uint8_t *block, size_t size, uint64_t durable) {
 size_t sa_block_size(const uint8_t *data, size_t length) {
     if (length < SA_BLOCK_HEADER_BYTES || memcmp(data, MAGIC, sizeof MAGIC) != 0) return 0;
     size_t count = load_half(data + AT_COUNT), value_bytes = data[AT_VALUE], width = data[AT_WIDTH];
-    if (count == 0 || count > SA_BLOCK_EDITS || width > 8 || data[AT_FORM] > 1) return 0;
+    if (count > SA_BLOCK_EDITS || width > 8 || data[AT_FORM] > 1) return 0;
     if (data[AT_KIND] > KIND_MIXED || (value_bytes != 4 && value_bytes != 8)) return 0;
     size_t size = SA_BLOCK_HEADER_BYTES + count * width;
     if (data[AT_KIND] == KIND_MIXED) size += (count + 7) / 8;

@@ -8,7 +8,7 @@
  *    8  durable 8      how many bytes of the file were on stable storage when the block was made
  *   16  base 8
  *   24  step 8
- *   32  count 4        1 to SA_BLOCK_EDITS
+ *   32  count 4        0 to SA_BLOCK_EDITS; a block of 0 is a *mark*, which says `durable` and no more
  *   36  kind 1         0 all writes, 1 all removals, 2 mixed
  *   37  width 1        bytes of an address, 0 to 8
  *   38  form 1         0 address = base + offset; 1 address = the one before (at first base) + gap; with width 0 and either
