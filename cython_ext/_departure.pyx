@@ -149,7 +149,7 @@ cdef bint is_untouched(Cell cell, void *payload) noexcept:
 
 
 cdef void put_back(Ledger ledger, Cell cell, void *payload) noexcept:
-    """Ctrl-C stopped a walk: the entry competes again."""
+    """Ctrl-C stopped a walk, or memory is short: the entry competes again."""
     if is_untouched(cell, payload):
         sa_policy_admit(&ledger.policy, &cell.core, True)
 
@@ -185,7 +185,11 @@ cdef Departure examine(Ledger ledger, Cell cell):
         ledger.held_debt += verdict.objects
         ledger.hold(cell)
         return None
-    departure = Departure.__new__(Departure)
+    try:
+        departure = Departure.__new__(Departure)
+    except MemoryError:
+        put_back(ledger, cell, <void *>value)
+        raise
     departure.ledger = ledger
     departure.cell = cell
     departure.value = value
