@@ -65,6 +65,15 @@ SANITIZE_FLAGS = ["-O1", "-g", SANITIZERS, "-fno-omit-frame-pointer", "-fno-sani
 sanitize = os.environ.get("SPECTRAL_ALLOC_SANITIZE") == "1"
 compile_flags = C_FLAGS + (SANITIZE_FLAGS if sanitize else [])
 link_flags = [SANITIZERS] if sanitize else []
+build_folder = "build/sanitize" if sanitize else "build/cython"
+
+
+def is_stale(folder):
+    """Whether a declaration is newer than some C file: Cython does not look for those beside the package."""
+    declarations = [*glob("cython_ext/*.pxd"), *glob("spectral_alloc/*.pxd")]
+    made = [os.path.getmtime(path) for path in glob(f"{folder}/cython_ext/*.c")]
+    return bool(made) and max(map(os.path.getmtime, declarations)) > min(made)
+
 
 extensions = [
     Extension(
@@ -83,7 +92,8 @@ setup(
     ext_modules=cythonize(
         extensions,
         include_path=[".", "cython_ext"],
-        build_dir="build/sanitize" if sanitize else "build/cython",
+        build_dir=build_folder,
+        force=is_stale(build_folder),
         compiler_directives={"language_level": 3, "embedsignature": True, "binding": True},
     )
 )
