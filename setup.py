@@ -32,6 +32,7 @@ EXTENSIONS = {
     "_heap": [*HEAP, "spectrum.c"],
     "_heap_ledger": [*HEAP],
     "_heap_pages": [],
+    "_heap_moves": [*HEAP],
     "_heap_census": [*HEAP],
     "_parity": ["parity.c"],
     "_policy": ["policy.c", "replay.c"],

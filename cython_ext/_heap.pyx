@@ -8,7 +8,7 @@ holds them where they are until it is gone; *come back* is what a block does who
       heap      sa_heap           twelve arenas
       spectrum  sa_spectrum       the bands that frequencies are quantised to
 
-Invariant: a Pin holds its HeapCore, so ranges are unmapped only when no buffer is left. Others: _heap_ledger.pyx, _heap_pages.pyx.
+Invariant: a Pin holds its HeapCore, so ranges are unmapped only when no buffer is left. Others: _heap_ledger.pyx, _heap_pages.pyx, _heap_moves.pyx.
 
 Threads: any method from any thread; the heap locks one arena at a time, and copies of more than BULK_BYTES release
 the GIL. Cost: malloc, free and access are O(1): parsing the arguments costs more than the heap does.
@@ -17,7 +17,7 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer, PyBUF_SIMPLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_Clear
-from cpython.long cimport PyLong_AsUnsignedLong, PyLong_CheckExact
+from cpython.long cimport PyLong_CheckExact
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport fabs, isfinite, lround
@@ -27,11 +27,11 @@ from libc.stdlib cimport free as c_free, malloc as c_malloc
 from c_heap cimport *
 from c_spectrum cimport sa_spectrum, sa_spectrum_free, sa_spectrum_new, sa_spectrum_position
 from spectral_alloc._cell cimport Budget, charge_budget, is_exceeded
-from spectral_alloc._heap_pages cimport HeapPages
+from spectral_alloc._heap_arguments cimport address_of, block_of, bounded
+from spectral_alloc._heap_moves cimport HeapMoves
 from spectral_alloc.memory_api cimport spectral_memory_api, spectral_memory_block
 
-from spectral_alloc.errors import ClosedError
-from spectral_alloc.memory_errors import refuse, refuse_address, refuse_more, refuse_range, refuse_settings, refuse_size
+from spectral_alloc.memory_errors import refuse, refuse_more, refuse_range, refuse_settings, refuse_size
 
 BLOCK_BYTES_MAX = SA_BLOCK_BYTES_MAX
 HEAT_COUNT = SA_HEAT_COUNT
@@ -63,29 +63,6 @@ for _prime in range(18):
 for _number, _prime in enumerate((2, 3, 5, 7, 11, 13, 17)):
     channel_numbers[_prime] = _number
 
-cdef uint64_t address_of(object address) except? 0:
-    """An address as C has it; what can be none is refused. A long has 64 bits here, and converts faster than a long long."""
-    try:
-        return PyLong_AsUnsignedLong(address)
-    except (OverflowError, TypeError):
-        refuse_address(address)
-
-
-cdef uint64_t block_of(object address) except? 0:
-    """As address_of, and not that of a page of a generated block, which is nobody's but the heap's."""
-    cdef uint64_t number = address_of(address)
-    if sa_address_axis(number) == SA_AXIS_PAGE:
-        refuse(SA_UNKNOWN, number)
-    return number
-
-
-cdef bint bounded(uint64_t block_bytes, object offset, object length, uint64_t *at, uint64_t *count) except -1:
-    """Offset and length as C has them, if they lie in the block."""
-    if not 0 <= offset <= block_bytes or not 0 <= length <= block_bytes - offset:
-        return False
-    at[0], count[0] = offset, length
-    return True
-
 
 @cython.final
 @cython.no_gc
@@ -101,7 +78,7 @@ cdef class Pin:
             sa_heap_unpin(&self.owner.heap, self.address)
 
 
-cdef class HeapCore(HeapPages):
+cdef class HeapCore(HeapMoves):
     """The compiled part of SpectralMemory; see there for what each method promises."""
 
     def _open(self, Budget budget, gammas, indices, steps, int start, residencies, defaults, double per_doubling):
@@ -144,11 +121,6 @@ cdef class HeapCore(HeapPages):
     cdef double gamma_of(self, uint32_t zero) noexcept:
         """The frequency of a zero that is one of the first in order, as they are here."""
         return self.spectrum.bands[zero - 1]
-
-    cdef int raise_if_closed(self) except -1:
-        if self.is_closed or self.budget_ is None:
-            raise ClosedError("this SpectralMemory is closed; its blocks are gone")
-        return 0
 
     # life of a block ------------------------------------------------------------------------------------------------
 
@@ -388,83 +360,7 @@ Count an access, bring the block back if it has earned that, and return its Resi
         """The bytes of a written page."""
         return self.read_at(page, 0, None)
 
-    # tiers ----------------------------------------------------------------------------------------------------------
-
-    def _look(self, address):
-        """(state, size, where, frame bytes, heat, hint, pins, address of the bytes) of a block."""
-        cdef uint64_t number = address_of(address)
-        cdef sa_block block
-        self.raise_if_closed()
-        cdef int status = sa_heap_look(&self.heap, number, &block)
-        if status != SA_OK:
-            refuse(status, number)
-        return (block.state, block.size, block.where, block.frame_bytes, block.heat, block.hint, block.pins,
-                <size_t>block.bytes)
-
-    def _copy_out(self, uint64_t address, uint32_t state, uint64_t length):
-        """The bytes or the frame of a block, marked as unused since; None if it is not as the caller thinks."""
-        cdef bytes result = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
-        cdef char *target = PyBytes_AS_STRING(result)
-        cdef int status
-        with nogil:
-            status = sa_heap_copy_out(&self.heap, address, state, length, target)
-        return result if status == SA_OK else None
-
-    def _replace(self, uint64_t address, uint32_t source, uint64_t expected, uint32_t to, data, uint64_t length,
-                 uint64_t where):
-        """Replace what a block holds; the place to release (or -1) if that was done, else None."""
-        cdef sa_block old
-        cdef int status
-        cdef Py_buffer buffer
-        buffer.buf = NULL
-        if data is not None:
-            PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
-        try:
-            with nogil:
-                status = sa_heap_replace(&self.heap, address, source, expected, to, buffer.buf, length, where, &old)
-        finally:
-            if data is not None:
-                PyBuffer_Release(&buffer)
-        if status == SA_NO_MEMORY:
-            refuse(status, address)
-        self.charge(sa_address_class(address))
-        if status != SA_OK:
-            return None
-        if source == SA_GROWN:
-            self.page_turns += 1
-            self.drop_pages(address, 0)
-        if old.state == SA_PLACE:
-            return old.where, old.frame_bytes
-        return -1, 0
-
-    def _retune(self, address, unsigned hint, int heat):
-        """Set hint and, unless negative, heat of a block."""
-        cdef uint64_t number = address_of(address)
-        cdef int status = sa_heap_retune(&self.heap, number, hint, heat)
-        if status != SA_OK:
-            refuse(status, number)
-
-    def _victims(self, unsigned number, unsigned mask, unsigned window, int count):
-        """Addresses of the coldest unviewed blocks of a class in a window behind its hand."""
-        cdef uint64_t found[64]
-        cdef int length = sa_heap_victims(&self.heap, number, mask, window, found, min(count, 64))
-        return [found[at] for at in range(length)]
-
-    # compaction and the end -----------------------------------------------------------------------------------------
-
-    def _compact_step(self, unsigned number, int64_t byte_budget, uint64_t position):
-        """One step of a round over a class: (bytes moved, position, 0 at the end)."""
-        cdef int64_t moved
-        with nogil:
-            moved = sa_heap_compact_step(&self.heap, number, byte_budget, &position)
-        self.charge(number)
-        return moved, position
-
-    def _purge(self, unsigned number, int64_t byte_budget):
-        """Give back about so many bytes of free pages of a class; returns how many."""
-        cdef int64_t given = sa_heap_purge(&self.heap, number, byte_budget)
-        self.charge(number)
-        return given
+    # the end --------------------------------------------------------------------------------------------------------
 
     @property
     def _mismatch(self):

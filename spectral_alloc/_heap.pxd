@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from c_spectrum cimport sa_spectrum
-from spectral_alloc._heap_pages cimport HeapPages
+from spectral_alloc._heap_moves cimport HeapMoves
 from spectral_alloc.memory_api cimport spectral_memory_api
 
 
@@ -14,21 +14,19 @@ cdef class Pin:
     cdef bint is_readonly
 
 
-cdef class HeapCore(HeapPages):
+cdef class HeapCore(HeapMoves):
     cdef sa_spectrum spectrum    # the first zeros, in order
     cdef uint32_t band_of_heat[1024]
     cdef uint32_t default_zero[4]  # for each temperature
     cdef double origin, per_doubling
     cdef double mismatch_sum
     cdef int64_t mismatch_count
-    cdef bint is_closed
     cdef object hot              # what access returns for bytes in place
     cdef spectral_memory_api api
 
     cdef uint32_t zero_of(self, double t) noexcept
     cdef unsigned heat_of(self, double gamma) noexcept
     cdef double gamma_of(self, uint32_t zero) noexcept
-    cdef int raise_if_closed(self) except -1
     cdef int64_t size_of(self, object size, unsigned axis) except -1
     cdef bytes read_at(self, uint64_t number, object offset, object size)
     cdef object allocate(self, object size, object temperature, object t_virtual, unsigned channel, unsigned axis,
