@@ -273,12 +273,20 @@ Count an access, bring the block back if it has earned that, and return its Resi
             if status == SA_OK:
                 return result
             if status == SA_RANGE:
-                refuse_range(number, block.size, offset, size)
+                self.refuse_beyond(number, offset, length)
             if status != SA_AWAY:
                 refuse(status, number)
             passing = self._read_away(number, at, length)
             if passing is not None:
                 return passing
+
+    cdef int refuse_beyond(self, uint64_t number, object offset, object length) except -1:
+        """Refuse bytes that were in the block when they were asked for: another thread has made it smaller."""
+        cdef sa_block block
+        cdef int status = sa_heap_look(&self.heap, number, &block)
+        if status != SA_OK:
+            refuse(status, number)
+        refuse_range(number, block.size, offset, length)
 
     def write(self, address, data, offset=0):
         """Copy a bytes-like object into a block; IndexError beyond its end, and then nothing was written."""
@@ -304,7 +312,7 @@ Count an access, bring the block back if it has earned that, and return its Resi
                 if status == SA_OK:
                     break
                 if status == SA_RANGE:
-                    refuse_range(number, block.size, offset, length)
+                    self.refuse_beyond(number, offset, length)
                 if status != SA_AWAY:
                     refuse(status, number)
                 if sa_address_axis(number) == SA_AXIS_GENERATED and self._write_pages(number, data, at):
@@ -318,12 +326,11 @@ Count an access, bring the block back if it has earned that, and return its Resi
     def realloc(self, address, size):
         """Give a block another size at the same address; its first bytes stay, new ones are undefined."""
         cdef uint64_t number = block_of(address)
-        cdef int status
         self.raise_if_closed()
         cdef int64_t bytes = self.size_of(size, sa_address_axis(number))
-        if sa_address_axis(number) != SA_AXIS_GENERATED or not self._resize_pages(number, bytes):
-            while self._resize(number, bytes) == SA_AWAY:
-                self._come_back(number)
+        cdef bint is_generated = sa_address_axis(number) == SA_AXIS_GENERATED
+        while not (self._resize_pages(number, bytes) if is_generated else self._resize(number, bytes) == SA_OK):
+            self._come_back(number)
         self.settle(sa_address_class(number))
         return address
 
@@ -333,6 +340,7 @@ Count an access, bring the block back if it has earned that, and return its Resi
         if status != SA_OK and status != SA_AWAY:
             refuse(status, number)
         if status == SA_OK and sa_address_axis(number) == SA_AXIS_GENERATED:
+            self.page_turns += 1
             self.drop_pages(number, (size + SA_PAGE_BYTES - 1) // SA_PAGE_BYTES)
         return status
 

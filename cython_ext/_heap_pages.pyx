@@ -2,7 +2,8 @@
 axis 3; what no block holds is generated (generated_blocks.py).
 
     pages        {address of a generated block: {page number: address of the block that holds it}}
-    page_turns   how often a block went from grown to whole or back: a reader can tell that pages have moved
+    page_turns   how often a block went from grown to whole or back, or got another size: a reader can tell that pages
+                 have moved
 
 Invariant: each block of axis 3 is named once in `pages`, under a block of axis 2 that is grown; both are changed in one
 call, that runs no Python code until it is done (release on disk comes last).
@@ -59,10 +60,6 @@ cdef class HeapPages(HeapLedger):
         self.charge_index(-self.index_bytes)
         return 0
 
-    def _pages(self, uint64_t parent):
-        """{page number: address of the block that holds it} of a generated block, or None."""
-        return self.pages.get(parent)
-
     cdef list free_pages(self, list pages):
         """Free blocks of axis 3; what of theirs lies on disk, to be released last, since that is Python."""
         cdef sa_block freed
@@ -108,8 +105,10 @@ cdef class HeapPages(HeapLedger):
                 self._release(*place)
 
     def _drop_page(self, uint64_t parent, number):
-        """Forget one page: it holds what is generated again."""
-        cdef dict table = self.pages[parent]
+        """Forget one page, if it is held: it would hold what is generated again."""
+        cdef dict table = self.pages.get(parent)
+        if table is None or number not in table:
+            return
         page = table.pop(number)
         places = self.free_pages([page])
         self.charge_index(-ENTRY_BYTES)

@@ -29,6 +29,7 @@ cdef class HeapCore(HeapMoves):
     cdef double gamma_of(self, uint32_t zero) noexcept
     cdef int64_t size_of(self, object size, unsigned axis) except -1
     cdef bytes read_at(self, uint64_t number, object offset, object size)
+    cdef int refuse_beyond(self, uint64_t number, object offset, object length) except -1
     cdef object allocate(self, object size, object temperature, object t_virtual, unsigned channel, unsigned axis,
                          bint zeroed)
     cdef bint is_overfull(self) noexcept

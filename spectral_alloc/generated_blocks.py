@@ -13,7 +13,8 @@ grows cold like any other; a block is *grown* while it is content and pages, *wh
 Invariants:
 1. Bytes of a block are those of its written pages, and of the content elsewhere: no page holds what the content says.
 2. The content depends on the seed (or the attached space's function) and the address; never on edits of the space.
-3. Pages of a block change under its lock, of which blocks share LOCK_COUNT; a relief only ever tries one.
+3. Pages and size of a block change under its lock, of which blocks share LOCK_COUNT; a relief only ever tries one. Only
+   free takes no lock: whoever misses a page looks whether the block is still there.
 
 Threads: any. Readers take no lock: what they read counts if no block turned whole or grown meanwhile.
 Cost: a page takes 0.6 us to generate and as much again to compare.
@@ -30,6 +31,7 @@ from spectral_alloc._heap import CLASS_COUNT, FILL_BY_SPACE, GROWN, PAGE_BYTES, 
 from spectral_alloc._heap_census import page_count
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.generative_space import GenerativeSpace
+from spectral_alloc.memory_errors import refuse_range
 
 __all__ = ["GENERATED_AXIS", "GeneratedBlocks", "axis_of", "space_start"]
 
@@ -120,9 +122,11 @@ class GeneratedBlocks:
         core = self.core
         while True:
             turns = core.page_turns
-            state, _, where, *_ = core._look(address)
+            state, size, where, *_ = core._look(address)
             if state != GROWN:
                 return None
+            if offset + length > size:
+                refuse_range(address, size, offset, length)  # made smaller since the range was looked at
             found = self._read(address, where, offset, length)
             if found is not None and core.page_turns == turns:
                 return found
@@ -166,7 +170,8 @@ class GeneratedBlocks:
     def write(self, address: int, data: Any, offset: int) -> bool:
         """Write to a grown block of several pages; False if it is whole, or is to come back and be written in place.
 
-        Raises MemoryError when the heap is full and nothing can leave; pages before that stay written.
+        Raises MemoryError when the heap is full and nothing can leave, and IndexError when another thread has made the
+        block smaller; pages before that stay written.
         """
         source = np.frombuffer(data, np.uint8)
         done = 0
@@ -175,6 +180,8 @@ class GeneratedBlocks:
                 state, size, where, *_ = self.core._look(address)
                 if state != GROWN or size <= PAGE_BYTES:
                     return False
+                if offset + len(source) > size:
+                    refuse_range(address, size, offset, len(source))
                 done += self._write_piece(address, where, source[done:], offset + done, size)
             self.core._make_room()
         return True
@@ -187,8 +194,10 @@ class GeneratedBlocks:
         count = min(len(source), start + length - offset)
         content = self.content(address, where, start, length)
         fresh = content.copy()
-        for number in sorted(number for number in self.core._pages(address) or () if first <= number < end):
+        for number in sorted(number for number in list(self.core._pages(address) or ()) if first <= number < end):
             page = self._page(address, number)
+            if page is None:
+                self.core._look(address)  # only a free takes pages without the lock: it says so
             assert page is not None, "a page was let go without the lock"
             part = fresh[(number - first) * PAGE_BYTES :][: len(page)]
             part[:] = page[: len(part)]
@@ -203,13 +212,13 @@ class GeneratedBlocks:
             if different[number]:
                 page = fresh[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
                 self.core._put_page(address, first + number, page.data)
-            elif first + number in (self.core._pages(address) or ()):
+            else:
                 self.core._drop_page(address, first + number)
 
     def resize(self, address: int, size: int) -> bool:
-        """Give a grown block another size; False if it is whole. What is new is content, or what was there before."""
+        """Give a block another size; False if it must come back before. What is new is content, or what was there."""
         with self.lock(address):
-            return self.core._look(address)[0] == GROWN and self.core._resize(address, size) == 0
+            return self.core._resize(address, size) == 0
 
     # leaving ----------------------------------------------------------------------------------------------------------
 

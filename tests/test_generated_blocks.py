@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from spectral_alloc import (
     GenerativeSpace,
     Residency,
     SpectralMemory,
+    StaleAddressError,
     UnknownAddressError,
 )
 from spectral_alloc.generated_blocks import LOCK_COUNT, space_start
@@ -330,6 +332,63 @@ def test_threads_write_and_view_one_generated_block() -> None:
         assert not failures, failures
         assert mem.read(address) == expected.tobytes()
         mem.check()
+
+
+class Meddled(SpectralMemory):
+    """A heap in which something else happens to a block at a moment that another thread could have chosen."""
+
+    __slots__ = ("before_page_read", "before_write")
+    before_page_read: Callable[[], object]
+    before_write: Callable[[], object]
+
+    def _write_pages(self, address: int, data: Any, offset: int) -> bool:
+        self.before_write()
+        return super()._write_pages(address, data, offset)
+
+    def _read_page(self, page: int) -> bytes:
+        self.before_page_read()
+        return super()._read_page(page)
+
+
+@pytest.fixture
+def meddled() -> Iterator[Meddled]:
+    """Nothing happens until a test says what."""
+    with Meddled(memory_limit="8 MB") as made:
+        made.before_write = made.before_page_read = lambda: None
+        yield made
+        made.check()
+
+
+@pytest.mark.parametrize("size", [5_000, 2_000])
+@pytest.mark.parametrize("length", [100, 1_000])
+def test_a_write_to_a_block_that_shrinks_is_refused(meddled: Meddled, size: int, length: int) -> None:
+    """A realloc beside a write to the end: IndexError that names offset, length and size, and nothing was written."""
+    address = meddled.malloc(9_000, axis=2)
+    before = meddled.read(address)
+    meddled.before_write = lambda: meddled.realloc(address, size)
+    with pytest.raises(IndexError, match=f"{length} bytes from 8000 are not in the {size} bytes"):
+        meddled.write(address, b"W" * length, 8_000)
+    assert meddled.read(address) == before[:size]
+    assert meddled.get_stats().written_pages == 0
+
+
+def test_a_read_of_a_block_that_shrinks_is_refused(meddled: Meddled) -> None:
+    """A realloc beside a read: IndexError, never bytes that lie beyond the block."""
+    address = meddled.malloc(9_000, axis=2)
+    meddled.write(address, b"x", 8_191)
+    meddled.before_page_read = lambda: meddled.realloc(address, 5_000)
+    with pytest.raises(IndexError, match="2 bytes from 8190 are not in the 5000 bytes"):
+        meddled.read(address, 8_190, 2)
+
+
+def test_a_write_to_a_block_that_is_freed_says_so(meddled: Meddled) -> None:
+    """A free in the middle of a write: StaleAddressError, and no page is left."""
+    address = meddled.malloc(9_000, axis=2)
+    meddled.write(address, b"x", 8_000)
+    meddled.before_page_read = lambda: meddled.free(address)
+    with pytest.raises(StaleAddressError):
+        meddled.write(address, b"W", 8_001)
+    assert meddled.get_stats().blocks == meddled.get_stats().written_pages == 0
 
 
 def test_a_forked_child_has_the_same_pages(mem: SpectralMemory) -> None:
