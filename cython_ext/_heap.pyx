@@ -27,7 +27,7 @@ from libc.stdlib cimport free as c_free, malloc as c_malloc
 from c_heap cimport *
 from c_spectrum cimport sa_spectrum, sa_spectrum_free, sa_spectrum_new, sa_spectrum_position
 from spectral_alloc._cell cimport Budget, charge_budget, is_exceeded
-from spectral_alloc._heap_arguments cimport address_of, block_of, bounded
+from spectral_alloc._heap_arguments cimport block_of, bounded, small_of
 from spectral_alloc._heap_moves cimport HeapMoves
 from spectral_alloc.memory_api cimport spectral_memory_api, spectral_memory_block
 
@@ -124,37 +124,32 @@ cdef class HeapCore(HeapMoves):
 
     # life of a block ------------------------------------------------------------------------------------------------
 
-    def malloc(self, size, temperature=0, t_virtual=None, *, unsigned channel=5, unsigned axis=1):
+    def malloc(self, size, temperature=0, t_virtual=None, *, channel=5, axis=1):
         """A new block of undefined bytes: its address, never 0. Class and errors: docs/spectral_memory.md. O(1)."""
         return self.allocate(size, temperature, t_virtual, channel, axis, False)
 
-    def calloc(self, size, temperature=0, t_virtual=None, *, unsigned channel=5, unsigned axis=1):
+    def calloc(self, size, temperature=0, t_virtual=None, *, channel=5, axis=1):
         """A new block of zeros, which costs no memory before it is written if it is larger than 32 KiB. As malloc."""
         return self.allocate(size, temperature, t_virtual, channel, axis, True)
 
     cdef int64_t size_of(self, object size, unsigned axis) except -1:
         """The size of a block as C has it; what is out of bounds is refused. One on axis 2 need not fit the limit."""
-        cdef int64_t bytes = 0
-        try:
-            bytes = size
-        except OverflowError:
-            bytes = 0
+        cdef int64_t bytes = small_of(size, "size")
         if bytes < 1 or bytes > <int64_t>SA_BLOCK_BYTES_MAX or (axis != SA_AXIS_GENERATED and bytes > self.budget_.limit):
             refuse_size(size, self.budget_.limit, SA_BLOCK_BYTES_MAX)
         return bytes
 
-    cdef object allocate(self, object size, object temperature, object t_virtual, unsigned channel, unsigned axis,
+    cdef object allocate(self, object size, object temperature, object t_virtual, object channel, object axis,
                          bint zeroed):
-        cdef int64_t bytes
-        cdef long hint
+        cdef int64_t bytes, prime, plane, hint
         cdef uint32_t zero
         cdef uint64_t address
         cdef double t
         self.raise_if_closed()
-        bytes = self.size_of(size, axis)
-        hint = temperature
-        if not 0 <= hint <= 3 or channel > 17 or channel_numbers[channel] == 255 or not 1 <= axis <= 2:
+        hint, prime, plane = small_of(temperature, "temperature"), small_of(channel, "channel"), small_of(axis, "axis")
+        if not 0 <= hint <= 3 or not 0 <= prime <= 17 or channel_numbers[prime] == 255 or not 1 <= plane <= 2:
             refuse_settings(temperature, channel, axis)
+        bytes = self.size_of(size, <unsigned>plane)
         if t_virtual is None:
             zero = self.default_zero[hint]
         else:
@@ -164,8 +159,8 @@ cdef class HeapCore(HeapMoves):
             zero = self.zero_of(t)
             self.mismatch_sum += fabs(t - self.gamma_of(zero))
             self.mismatch_count += 1
-        address = sa_heap_malloc(&self.heap, <uint64_t>bytes, zero, channel_numbers[channel], axis, <unsigned>hint,
-                                 self.heat_of(self.gamma_of(zero)), zeroed)
+        address = sa_heap_malloc(&self.heap, <uint64_t>bytes, zero, channel_numbers[prime], <unsigned>plane,
+                                 <unsigned>hint, self.heat_of(self.gamma_of(zero)), zeroed)
         if address == 0:
             raise MemoryError(f"the system has no memory for a block of {bytes} bytes")
         self.settle(sa_address_class(address))

@@ -30,7 +30,7 @@ cdef class HeapCore(HeapMoves):
     cdef int64_t size_of(self, object size, unsigned axis) except -1
     cdef bytes read_at(self, uint64_t number, object offset, object size)
     cdef int refuse_beyond(self, uint64_t number, object offset, object length) except -1
-    cdef object allocate(self, object size, object temperature, object t_virtual, unsigned channel, unsigned axis,
+    cdef object allocate(self, object size, object temperature, object t_virtual, object channel, object axis,
                          bint zeroed)
     cdef bint is_overfull(self) noexcept
     cdef object access_slow(self, uint64_t address, int status, uint32_t state)

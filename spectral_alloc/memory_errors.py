@@ -3,7 +3,8 @@
 Cost: only what is refused comes here. Threads: stateless.
 """
 
-from typing import NoReturn
+from operator import index
+from typing import NoReturn, SupportsIndex
 
 from spectral_alloc.errors import StaleAddressError, UnknownAddressError
 from spectral_alloc.lattice import PRIMES
@@ -43,9 +44,9 @@ def refuse_range(address: int, block_bytes: int, offset: object, length: object)
     raise IndexError(f"{length} bytes from {offset} are not in {block}")
 
 
-def refuse_size(size: object, limit_bytes: int, block_bytes_max: int) -> NoReturn:
+def refuse_size(size: SupportsIndex, limit_bytes: int, block_bytes_max: int) -> NoReturn:
     """Raise for a size that no block has, or that no block can have under this memory limit."""
-    if isinstance(size, int) and 1 <= size <= block_bytes_max:
+    if 1 <= index(size) <= block_bytes_max:
         raise MemoryError(f"a block of {size} bytes never fits the memory limit of {limit_bytes} bytes")
     raise ValueError(f"a block has 1 to {block_bytes_max} bytes, not {size!r}")
 
@@ -56,9 +57,9 @@ def refuse_more(size: int, limit_bytes: int, used_bytes: int) -> NoReturn:
     raise MemoryError(f"no room for a block of {size} bytes: the memory limit is {limit_bytes}, and {held}")
 
 
-def refuse_settings(temperature: object, channel: object, axis: object) -> NoReturn:
+def refuse_settings(temperature: SupportsIndex, channel: object, axis: object) -> NoReturn:
     """Raise for the first setting of a new block that is out of its range."""
-    if not isinstance(temperature, int) or not 0 <= temperature <= 3:
+    if not 0 <= index(temperature) <= 3:
         raise ValueError(f"temperature must be one of SMEM_AUTO, SMEM_HOT, SMEM_WARM, SMEM_COLD, not {temperature!r}")
     if channel not in PRIMES:
         raise ValueError(f"channel must be one of {PRIMES}, not {channel!r}")
