@@ -23,8 +23,9 @@ from spectral_alloc.generative_space import GenerativeSpace
 from spectral_alloc.governor import governor
 from spectral_alloc.heat import FREQUENCY_PER_DOUBLING
 from spectral_alloc.memory_disk import scrub
+from spectral_alloc.memory_rest import AUTO, COLD, HOT, WARM, demote, rest, settle
 from spectral_alloc.memory_stats import RESIDENCY_OF_BLOCK, MemoryStats, gather
-from spectral_alloc.memory_tiers import AUTO, COLD, HOT, STEP_BYTES, WARM, MemoryTiers
+from spectral_alloc.memory_tiers import STEP_BYTES, MemoryTiers
 from spectral_alloc.memory_touch import memory_array
 from spectral_alloc.residency import Residency
 from spectral_alloc.spectrum import Spectrum, zeros
@@ -165,7 +166,7 @@ class SpectralMemory(HeapCore):
         return self._generated.resize(address, size)
 
     def _written_small(self, address: int) -> None:
-        self._tiers.rest(address)
+        rest(self._tiers, address)
 
     def _accessed_slow(self, address: int, state: int) -> Residency:
         if self._tiers.is_due(address):
@@ -330,7 +331,7 @@ class SpectralMemory(HeapCore):
         ...     mem.demote(address), mem.demote(address), mem.read(address, 9_999)
         (<Residency.WARM: 'warm'>, <Residency.COLD: 'cold'>, b'\\xf9')
         """
-        self._tiers.demote(address)
+        demote(self._tiers, address)
         return self.where(address)
 
     def settle(self) -> int:
@@ -339,7 +340,7 @@ class SpectralMemory(HeapCore):
         Without memory pressure blocks stay where they were used last; this puts them to rest. Cost: O(blocks) and
         the moves.
         """
-        return self._tiers.settle()
+        return settle(self._tiers)
 
     def compact(self, step_bytes: int = STEP_BYTES) -> int:
         """Move blocks together so that resident memory follows what is live; returns the bytes that were moved.

@@ -12,7 +12,7 @@ of the live bytes of the victims, at most half of what is freed.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from spectral_alloc._heap import CLASS_COUNT, PLACE
+from spectral_alloc._heap import BYTES, CLASS_COUNT, EXTENT, GROWN, PLACE
 from spectral_alloc._heap_census import addresses
 from spectral_alloc.cold_store import ColdStore, segment_of
 from spectral_alloc.errors import CorruptFrameError
@@ -99,6 +99,18 @@ def scrub(tiers: "MemoryTiers") -> ScrubReport:
     for found in blocks(tiers, EVERY_STATE):
         for address in found:
             checked += 1
-            if not tiers.is_whole(address):
+            if not is_whole(tiers, address):
                 lost.append(address)
     return ScrubReport(checked, repaired, tuple(lost))
+
+
+def is_whole(tiers: "MemoryTiers", address: int) -> bool:
+    """Whether the frame of a block, if it has one, is what it was."""
+    with tiers.relieving:
+        try:
+            found = tiers.core._look(address)
+            return found[0] in (BYTES, EXTENT, GROWN) or tiers.bytes_of(address, found) is not None
+        except (CorruptFrameError, OSError):
+            return False
+        except KeyError:
+            return True  # freed meanwhile

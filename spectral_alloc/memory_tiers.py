@@ -3,7 +3,7 @@
 Words: a *relief* is one round of moves that brings the heap back under its limit; a *victim* is a block that leaves;
 a block *comes back* when its bytes are wanted; a *recipe* is the byte that a block of equal bytes is filled with.
 
-    HOT --encode--> WARM --append--> COLD         relieve(), demote(), settle()
+    HOT --encode--> WARM --append--> COLD         relieve(); by hand: memory_rest.py
      |                                |
      +--all bytes equal--> REGROWN    |           a recipe and no frame
      ^---------------decode-----------+---        come_back()
@@ -11,7 +11,7 @@ a block *comes back* when its bytes are wanted; a *recipe* is the byte that a bl
 Invariants:
 1. Every change of a block is one call into core/heap_move.c, which refuses if the block was used since its bytes were
    copied; so an exception between two lines of Python leaves every block in some tier, and no write is lost.
-2. One mover a block: moves down hold ``_relieving``, moves up hold the block's ticket (core/heap_move.c, invariant 1).
+2. One mover a block: moves down hold ``relieving``, moves up hold the block's ticket (core/heap_move.c, invariant 1).
 3. A place on disk is released by whoever took it out of its block.
 
 Threads: any. No lock is held while another is waited for, but a ticket while its block's frame is read.
@@ -22,7 +22,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from time import perf_counter
 
 from spectral_alloc._heap import (
@@ -41,12 +41,10 @@ from spectral_alloc.disk_costs import Cost, DiskCosts
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.generated_blocks import GENERATED_AXIS, GeneratedBlocks, axis_of
-from spectral_alloc.memory_disk import EVERY_STATE, blocks, compact_files, has_dead_files
+from spectral_alloc.memory_disk import compact_files, has_dead_files
 from spectral_alloc.stripes import Stripes
 
-__all__ = ["AUTO", "COLD", "HOT", "STEP_BYTES", "WARM", "MemoryTiers"]
-
-AUTO, HOT, WARM, COLD = range(4)  # temperatures, which are also the hints of core/heap.h
+__all__ = ["STEP_BYTES", "MemoryTiers"]
 
 HOT_MASK = 1 << BYTES | 1 << EXTENT
 WARM_MASK = 1 << FRAME | 1 << FRAME_EXTENT
@@ -90,7 +88,7 @@ class MemoryTiers:
         self.step_seconds_max, self.victim_heat, self._victim_bytes = 0.0, 0.0, 1.0
         self._garbage_floor_bytes = self._futile_bytes = self._skips = 0
         self._backoff = 1
-        self._relieving = threading.RLock()
+        self.relieving = threading.RLock()
         self._tickets: dict[int, threading.RLock] = {}
         self._guarded: list[int] = []
 
@@ -111,7 +109,7 @@ class MemoryTiers:
             with ticket, self._pages_lock(address):
                 while (found := self.core._look(address))[0] not in (BYTES, EXTENT):
                     state, size, where = found[:3]
-                    data = self._bytes_of(address, found)
+                    data = self.bytes_of(address, found)
                     if data is None:
                         continue
                     done = self.core._replace(address, state, where, BYTES, data or None, size, where & 0xFF)
@@ -134,7 +132,7 @@ class MemoryTiers:
         """What is held while a generated block becomes whole: nobody writes its pages meanwhile."""
         return self.generated.lock(address) if axis_of(address) == GENERATED_AXIS else nullcontext()
 
-    def _bytes_of(self, address: int, found: tuple[int, ...]) -> "bytes | bytearray | memoryview | None":
+    def bytes_of(self, address: int, found: tuple[int, ...]) -> "bytes | bytearray | memoryview | None":
         """The bytes of a block that are not in place; empty for a recipe, None if the block has moved meanwhile."""
         state, size, where, frame_bytes = found[:4]
         if state == GROWN:
@@ -186,7 +184,7 @@ class MemoryTiers:
         if found[0] == GROWN and axis_of(address) == GENERATED_AXIS:
             part = self.generated.read(address, offset, length)
             return None if part is None else part.tobytes()
-        data = self._bytes_of(address, found)
+        data = self.bytes_of(address, found)
         if data is None:
             return None
         if found[0] == GROWN and not data:
@@ -207,9 +205,9 @@ class MemoryTiers:
 
     def relieve(self) -> None:
         """Let blocks leave until the heap is within its limit, or nothing can leave any more."""
-        if self._is_inside():
+        if self.is_inside():
             return
-        with self._relieving:
+        with self.relieving:
             used = self.core.used_bytes
             limit = self.core.budget.limit_bytes
             slack = int(min(SLACK_BYTES, limit * SLACK_SHARE))
@@ -260,9 +258,9 @@ class MemoryTiers:
                 excess -= self.core._purge(number, min(excess, free[number] // share))
         return max(excess, 0)
 
-    def _is_inside(self) -> bool:
+    def is_inside(self) -> bool:
         """Whether this thread is in a relief already: a finaliser or signal handler in the middle of it."""
-        return bool(self._relieving._is_owned())  # type: ignore[attr-defined]  # what threading.Condition asks
+        return bool(self.relieving._is_owned())  # type: ignore[attr-defined]  # what threading.Condition asks
 
     def _garbage_bytes(self) -> int:
         """Resident bytes that hold neither blocks nor frames, nor are free as a whole."""
@@ -283,17 +281,17 @@ class MemoryTiers:
         freed = 0
         for number in classes:
             for address in self.core._victims(number, HOT_MASK, count * WINDOW // VICTIMS, count):
-                freed += self._let_leave(address, pending)
+                freed += self.let_leave(address, pending)
                 if sum(len(frame) for *_, frame in pending) >= BATCH_BYTES:
-                    freed += self._write(pending)
+                    freed += self.write(pending)
                 if freed >= excess:
                     return freed
-        return freed + self._write(pending)
+        return freed + self.write(pending)
 
     def _hot_bytes(self, number: int) -> int:
         return state_bytes(self.core, number, BYTES) + state_bytes(self.core, number, EXTENT)
 
-    def _let_leave(self, address: int, pending: list[tuple[int, int, bytes]] | None) -> int:
+    def let_leave(self, address: int, pending: list[tuple[int, int, bytes]] | None) -> int:
         """Encode one block; it becomes a recipe or WARM, or waits in ``pending`` for the disk. Returns bytes freed."""
         try:
             state, size, _, _, heat, _, pins, _ = self.core._look(address)
@@ -352,13 +350,13 @@ class MemoryTiers:
                     pending.append((address, state, frame))
                     gathered += len(frame)
                 if gathered >= size_bytes:
-                    return self._write(pending)
-        return self._write(pending)
+                    return self.write(pending)
+        return self.write(pending)
 
     def _frame_bytes(self, number: int) -> int:
         return state_bytes(self.core, number, FRAME) + state_bytes(self.core, number, FRAME_EXTENT)
 
-    def _write(self, pending: list[tuple[int, int, bytes]]) -> int:
+    def write(self, pending: list[tuple[int, int, bytes]]) -> int:
         """Append frames to the cold store and let their blocks go; returns bytes freed, 0 if the disk refuses."""
         freed = 0
         while pending:
@@ -395,75 +393,6 @@ class MemoryTiers:
             message = f"{event}: {error}. The block stays in memory; get_stats().events counts how often this happens."
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
-    # by hand ----------------------------------------------------------------------------------------------------------
-
-    def demote(self, address: int) -> None:
-        """Move one block a tier down, if it is not viewed."""
-        with self._relieving:
-            state, _, _, frame_bytes, *_ = self.core._look(address)
-            if state in (BYTES, EXTENT):
-                self._let_leave(address, None)
-            elif state in (FRAME, FRAME_EXTENT):
-                frame = self.core._copy_out(address, state, frame_bytes)
-                if frame is not None:
-                    self._write([(address, state, frame)])
-            else:
-                for page in list((self.core._pages(address) or {}).values()):
-                    with suppress(KeyError):  # let go by another thread
-                        self.demote(page)
-
-    def rest(self, address: int) -> None:
-        """Let a generated block in place grow again, but for its written pages."""
-        if not self._is_inside():
-            with self._relieving:
-                self._let_grow(address)
-
-    def _let_grow(self, address: int) -> None:
-        state, size, _, _, _, _, pins, _ = self.core._look(address)
-        if state in (BYTES, EXTENT) and pins == 0:
-            data = self.core._copy_out(address, state, size)
-            if data is not None:
-                self.generated.leave(address, state, data)
-
-    def settle(self) -> int:
-        """Put blocks that were made SMEM_WARM or SMEM_COLD where they are to rest; returns how many moves it took."""
-        before = self.demotions
-        for found in blocks(self, EVERY_STATE):
-            self._settle_some(found)
-        return self.demotions - before
-
-    def _settle_some(self, found: list[int]) -> None:
-        pending: list[tuple[int, int, bytes]] = []
-        with self._relieving:
-            for address in found:
-                try:
-                    if axis_of(address) == GENERATED_AXIS:
-                        self._let_grow(address)
-                    state, _, _, _, _, hint, pins, _ = self.core._look(address)
-                    if pins or hint not in (WARM, COLD):
-                        continue
-                    if state in (BYTES, EXTENT):
-                        self._let_leave(address, None)
-                    state, _, _, frame_bytes, *_ = self.core._look(address)
-                except KeyError:
-                    continue  # freed meanwhile
-                if hint == COLD and state in (FRAME, FRAME_EXTENT):
-                    frame = self.core._copy_out(address, state, frame_bytes)
-                    if frame is not None:
-                        pending.append((address, state, frame))
-            self._write(pending)
-
-    def is_whole(self, address: int) -> bool:
-        """Whether the frame of a block, if it has one, is what it was."""
-        with self._relieving:
-            try:
-                found = self.core._look(address)
-                return found[0] in (BYTES, EXTENT, GROWN) or self._bytes_of(address, found) is not None
-            except (CorruptFrameError, OSError):
-                return False
-            except KeyError:
-                return True  # freed meanwhile
-
     def compact_files(self, count_max: int | None) -> None:
         """Move live frames out of so many files at most that are mostly dead."""
         try:
@@ -494,7 +423,7 @@ class MemoryTiers:
 
     def after_fork_in_child(self) -> None:
         """No lock or ticket of the parent's other threads is valid here."""
-        self._relieving, self._tickets, self._guarded = threading.RLock(), {}, []
+        self.relieving, self._tickets, self._guarded = threading.RLock(), {}, []
         self.codec.after_fork()
         self.generated.after_fork_in_child()
         self.store.after_fork_in_child()
