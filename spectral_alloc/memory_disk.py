@@ -108,8 +108,11 @@ def is_whole(tiers: "MemoryTiers", address: int) -> bool:
     """Whether the frame of a block, if it has one, is what it was."""
     with tiers.relieving:
         try:
-            found = tiers.core._look(address)
-            return found[0] in (BYTES, EXTENT, GROWN) or tiers.bytes_of(address, found) is not None
+            # What was not found has moved meanwhile, and is looked for again.
+            while (found := tiers.core._look(address))[0] not in (BYTES, EXTENT, GROWN):
+                if tiers.bytes_of(address, found) is not None:
+                    break
+            return True
         except (CorruptFrameError, OSError):
             return False
         except KeyError:

@@ -155,3 +155,28 @@ def test_pages_of_freed_blocks_are_used_again_before_the_system_is_asked() -> No
         stats = mem.get_stats()
         assert stats.bytes_by_residency["hot"] + stats.bytes_by_residency["warm"] > 5_000_000
     assert RAW_FROM_BYTES <= 60_000
+
+
+def test_a_block_that_moves_during_a_scrub_is_not_lost() -> None:
+    """A frame that another thread has just taken elsewhere is looked for again, and is whole."""
+
+    class Moved(SpectralMemory):
+        """A heap in which each block comes back and leaves again between the look at it and the reading of its frame."""
+
+        __slots__ = ("moves",)
+        moves: int
+
+        def _copy_out(self, address: int, state: int, length: int) -> bytes | None:
+            if self.moves > 0:
+                self.moves -= 1
+                return None
+            return super()._copy_out(address, state, length)
+
+    with Moved() as mem:
+        mem.moves = 0
+        address = mem.malloc(10_000)
+        mem.write(address, bytes(range(250)) * 40)
+        assert mem.demote(address) is Residency.WARM
+        mem.moves = 2
+        assert mem.scrub().lost == ()
+        assert mem.moves == 0
