@@ -379,8 +379,8 @@ Count an access, bring the block back if it has earned that, and return its Resi
 
     @property
     def closed(self):
-        """Whether close() was called."""
-        return self.is_closed
+        """Whether close() was called, or nothing was ever opened."""
+        return self.is_closed or self.budget_ is None
 
     @property
     def capsule(self):

@@ -30,6 +30,11 @@ cdef class HeapMoves(HeapPages):
             raise ClosedError("this SpectralMemory is closed; its blocks are gone")
         return 0
 
+    @property
+    def _is_open(self):
+        """Whether the arenas were made, be they closed or not."""
+        return self.budget_ is not None
+
     def _look(self, address):
         """(state, size, where, frame bytes, heat, hint, pins, address of the bytes) of a block."""
         cdef uint64_t number = address_of(address)

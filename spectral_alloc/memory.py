@@ -116,6 +116,8 @@ class SpectralMemory(HeapCore):
         redundancy: int = 0,
         file_system: FileSystem = REAL_FILE_SYSTEM,
     ) -> None:
+        if self._is_open:
+            raise RuntimeError("this SpectralMemory is made already; another call of __init__ would lose its blocks")
         spectrum = Spectrum(n_zeros)
         limit_bytes = None if memory_limit is None else parse_bytes(memory_limit, "memory_limit")
         disk_bytes = None if disk_limit is None else parse_bytes(disk_limit, "disk_limit")

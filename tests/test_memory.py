@@ -439,3 +439,18 @@ def test_no_cycle_keeps_a_heap() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_heap_is_made_once(mem: SpectralMemory) -> None:
+    """A second __init__ is refused and changes nothing; a heap that was never made refuses as a closed one does."""
+    address = mem.malloc(10)
+    mem.write(address, b"0123456789")
+    with pytest.raises(RuntimeError, match="made already"):
+        mem.__init__()  # type: ignore[misc]
+    assert mem.read(address) == b"0123456789"
+    unmade = SpectralMemory.__new__(SpectralMemory)
+    for use in (unmade.check, unmade.get_stats, unmade.scrub, unmade.compact, lambda: unmade.malloc(5)):
+        with pytest.raises(ClosedError):
+            use()
+    unmade.close()
+    assert repr(unmade) == "<closed SpectralMemory>"
