@@ -9,7 +9,7 @@ from faults import FaultyFileSystem
 
 from spectral_alloc import Residency, SpectralMemory
 from spectral_alloc.disk_costs import RAW_FROM_BYTES, Cost, DiskCosts
-from spectral_alloc.memory_disk import is_whole, DEAD_BYTES_MIN
+from spectral_alloc.memory_disk import DEAD_BYTES_MIN, is_whole
 
 BLOCK_BYTES = 100_000
 
@@ -161,7 +161,7 @@ def test_a_block_that_moves_during_a_scrub_is_not_lost() -> None:
     """A frame that another thread has just taken elsewhere is looked for again, and is whole."""
 
     class Moved(SpectralMemory):
-        """A heap in which each block comes back and leaves again between the look at it and the reading of its frame."""
+        """A heap in which a block comes back and leaves again between the look at it and the reading of it."""
 
         __slots__ = ("moves",)
         moves: int
