@@ -8,7 +8,8 @@ holds them where they are until it is gone; *come back* is what a block does who
       heap      sa_heap           twelve arenas
       spectrum  sa_spectrum       the bands that frequencies are quantised to
 
-Invariant: a Pin holds its HeapCore, so ranges are unmapped only when no buffer is left. Others: _heap_ledger.pyx, _heap_pages.pyx, _heap_moves.pyx.
+Invariant: a Pin holds its HeapCore, so ranges are unmapped only when no buffer is left. Others: in
+the files of its bases, _heap_ledger.pyx, _heap_pages.pyx and _heap_moves.pyx.
 
 Threads: any method from any thread; the heap locks one arena at a time, and copies of more than BULK_BYTES release
 the GIL. Cost: malloc, free and access are O(1): parsing the arguments costs more than the heap does.
@@ -44,6 +45,7 @@ PAGE_BYTES = SA_PAGE_BYTES
 
 cdef enum:
     BULK_BYTES = 1 << 16
+    ROOM_MAX = 8  # times a block's size leaves the arenas, if the block does not fit, before it is refused
     BEYOND_BYTES = 1 << 20  # and a quarter of the limit: so far views and tables may go beyond it
 
 cdef extern from "Python.h":
@@ -162,11 +164,30 @@ cdef class HeapCore(HeapMoves):
         address = sa_heap_malloc(&self.heap, <uint64_t>bytes, zero, channel_numbers[prime], <unsigned>plane,
                                  <unsigned>hint, self.heat_of(self.gamma_of(zero)), zeroed)
         if address == 0:
-            raise MemoryError(f"the system has no memory for a block of {bytes} bytes")
+            address = self.allocate_slow(bytes, zero, channel_numbers[prime], <unsigned>plane, <unsigned>hint, zeroed)
         self.settle(sa_address_class(address))
         if self.is_overfull():
             self.free(address)
             refuse_more(bytes, self.budget_.limit, self.charged_bytes())
+        return address
+
+    def _make_way(self, number, size, wanted=0):
+        """Let blocks leave an arena that is full: SpectralMemory does."""
+        return False
+
+    cdef uint64_t allocate_slow(self, uint64_t bytes, uint32_t zero, unsigned channel, unsigned axis, unsigned hint,
+                                bint zeroed) except 0:
+        """A block for which no arena has addresses left: some of what is in the way leaves."""
+        cdef uint64_t address = 0
+        cdef uint64_t room = bytes
+        cdef unsigned number
+        while address == 0:
+            number = sa_heap_class_for(&self.heap, channel, bytes)
+            if number == SA_CLASS_COUNT or room > bytes * ROOM_MAX or not self._make_way(number, room):
+                raise MemoryError(f"the system has no memory for a block of {bytes} bytes")
+            room *= 2
+            address = sa_heap_malloc(&self.heap, bytes, zero, channel, axis, hint, self.heat_of(self.gamma_of(zero)),
+                                     zeroed)
         return address
 
     cdef bint is_overfull(self) noexcept:
@@ -332,6 +353,11 @@ Count an access, bring the block back if it has earned that, and return its Resi
     def _resize(self, uint64_t number, uint64_t size):
         """Give a block another size and drop the pages beyond it; SA_AWAY if it must come back before."""
         cdef int status = sa_heap_resize(&self.heap, number, size)
+        cdef uint64_t room = size
+        cdef unsigned full = sa_address_class(number)
+        while status == SA_NO_MEMORY and room <= size * ROOM_MAX and self._make_way(full, room, number):
+            room *= 2
+            status = sa_heap_resize(&self.heap, number, size)
         if status != SA_OK and status != SA_AWAY:
             refuse(status, number)
         if status == SA_OK and sa_address_axis(number) == SA_AXIS_GENERATED:

@@ -73,6 +73,7 @@ cdef extern from "heap.h" nogil:
     void sa_heap_set_bands(sa_heap *heap, const uint32_t *band_of_heat)
     uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned channel, unsigned axis, unsigned hint,
                             unsigned heat, int zeroed)
+    unsigned sa_heap_class_for(const sa_heap *heap, unsigned channel, uint64_t size)
     int sa_heap_free(sa_heap *heap, uint64_t address, sa_block *freed)
     int sa_heap_access(sa_heap *heap, uint64_t address, uint32_t *state)
     int sa_heap_look(sa_heap *heap, uint64_t address, sa_block *block)

@@ -32,6 +32,8 @@ cdef class HeapCore(HeapMoves):
     cdef int refuse_beyond(self, uint64_t number, object offset, object length) except -1
     cdef object allocate(self, object size, object temperature, object t_virtual, object channel, object axis,
                          bint zeroed)
+    cdef uint64_t allocate_slow(self, uint64_t bytes, uint32_t zero, unsigned channel, unsigned axis, unsigned hint,
+                                bint zeroed) except 0
     cdef bint is_overfull(self) noexcept
     cdef object access_slow(self, uint64_t address, int status, uint32_t state)
     cdef Pin pin(self, uint64_t address, bint is_readonly)

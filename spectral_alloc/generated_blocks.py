@@ -182,9 +182,19 @@ class GeneratedBlocks:
                     return False
                 if offset + len(source) > size:
                     refuse_range(address, size, offset, len(source))
-                done += self._write_piece(address, where, source[done:], offset + done, size)
+                written = self._try_piece(address, where, source[done:], offset + done, size)
+            if written == 0 and not self.core._make_way(address >> 37 & 15, PIECE_PAGES * PAGE_BYTES):
+                raise MemoryError(f"the system has no memory for pages of the block at address {address:#018x}")
+            done += written
             self.core._make_room()
         return True
+
+    def _try_piece(self, address: int, where: int, source: Bytes, offset: int, size: int) -> int:
+        """As _write_piece; 0 if no arena has addresses for the pages, of which some may be written."""
+        try:
+            return self._write_piece(address, where, source, offset, size)
+        except MemoryError:
+            return 0
 
     def _write_piece(self, address: int, where: int, source: Bytes, offset: int, size: int) -> int:
         """Write some pages; returns the bytes of ``source`` that are in them."""

@@ -154,6 +154,9 @@ class SpectralMemory(HeapCore):
         if self.excess_bytes() > 0:
             governor.relieve_others(self)
 
+    def _make_way(self, number: int, size: int, wanted: int = 0) -> bool:
+        return self._tiers.make_way(number, size, wanted)
+
     def _come_back(self, address: int) -> None:
         self._tiers.come_back(address)
 

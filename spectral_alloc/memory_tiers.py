@@ -22,6 +22,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from time import perf_counter
 
@@ -60,6 +61,7 @@ PROBE_FROM_BYTES = 64
 GARBAGE_SHARE = 1 / 8  # of resident bytes: from here on compaction is tried before blocks leave
 STEP_BYTES = 256 << 10  # moved or looked at in one compaction step
 FUTILE_SHARE = 1 / 8  # growth that makes a relief worth another try at once
+ROOM_MAX = 16  # times a block's size leaves its arena, if the block does not fit, before it is refused
 FAILURES_MAX = 2  # searches without a victim before a relief gives up
 SKIPS_MAX = 256  # calls that do not try again after a relief that gave up
 
@@ -104,6 +106,21 @@ class MemoryTiers:
     def come_back(self, address: int) -> None:
         """Bring the bytes of a block into place; raises StaleAddressError, CorruptFrameError, OSError or
         MemoryError."""
+        wanted = 1
+        while (error := self._bring(address)) is not None:
+            wanted *= 2
+            if wanted > ROOM_MAX or not self.make_way(address >> 37 & 15, wanted * self.core._look(address)[1] // 2):
+                raise error
+        if self.core.excess_bytes() > 0:
+            # Not at the cost of the block itself: whoever wanted it would bring it back for ever.
+            self._guarded.append(address)
+            try:
+                self.core._relieve()
+            finally:
+                self._guarded.remove(address)
+
+    def _bring(self, address: int) -> MemoryError | None:
+        """As come_back, without making room; the error if its arena has none."""
         ticket = self._tickets.setdefault(address, threading.RLock())
         try:
             with ticket, self._pages_lock(address):
@@ -112,7 +129,10 @@ class MemoryTiers:
                     data = self.bytes_of(address, found)
                     if data is None:
                         continue
-                    done = self.core._replace(address, state, where, BYTES, data or None, size, where & 0xFF)
+                    try:
+                        done = self.core._replace(address, state, where, BYTES, data or None, size, where & 0xFF)
+                    except MemoryError as error:
+                        return error
                     if done is None:
                         continue
                     self.promotions += 1
@@ -120,13 +140,7 @@ class MemoryTiers:
                         self.store.release(*done)
         finally:
             self._tickets.pop(address, None)
-        if self.core.excess_bytes() > 0:
-            # Not at the cost of the block itself: whoever wanted it would bring it back for ever.
-            self._guarded.append(address)
-            try:
-                self.core._relieve()
-            finally:
-                self._guarded.remove(address)
+        return None
 
     def _pages_lock(self, address: int) -> "threading.RLock | nullcontext[None]":
         """What is held while a generated block becomes whole: nobody writes its pages meanwhile."""
@@ -241,6 +255,33 @@ class MemoryTiers:
         self.compact(STEP_BYTES)
         return self._purged(0) <= 0
 
+    def make_way(self, number: int, size_bytes: int, wanted: int = 0) -> bool:
+        """Let about so many bytes of one class leave, whose arena has no addresses left; whether anything did.
+
+        The block at address ``wanted`` stays.
+        """
+        if self.is_inside():
+            return False
+        self._guarded.append(wanted)
+        try:
+            return self._made_way(number, size_bytes)
+        finally:
+            self._guarded.remove(wanted)
+
+    def _made_way(self, number: int, size_bytes: int) -> bool:
+        freed = failures = 0
+        with self.relieving:
+            while freed < size_bytes and failures < FAILURES_MAX:
+                pending: list[tuple[int, int, bytes]] = []
+                step = 0
+                for address in self.core._victims(number, HOT_MASK, WINDOW, VICTIMS):
+                    step += self.let_leave(address, pending)
+                step = step + self.write(pending) or self._spill(size_bytes - freed, [number])
+                freed += step
+                failures = 0 if step > 0 else failures + 1
+            self._compact_class(number, STEP_BYTES)
+        return freed > 0
+
     def _purged(self, slack: int) -> int:
         """Bytes that must leave still, after free pages were given back as far as the limit demands.
 
@@ -323,23 +364,29 @@ class MemoryTiers:
         if pending is not None and len(frame) + 8 > size * FRAME_WINS_SHARE:
             pending.append((address, state, frame))
             return 0
-        return size - len(frame) if self._replaced(address, state, FRAME, frame, len(frame), 0) else 0
+        done = self._replaced(address, state, FRAME, frame, len(frame), 0)
+        if done is None and pending is not None:  # its arena is full: there is room on disk
+            pending.append((address, state, frame))
+        elif done is None:
+            self._note("no memory for a frame", MemoryError(f"the arena of {address:#018x} is full"))
+        return size - len(frame) if done else 0
 
-    def _replaced(self, address: int, state: int, to: int, data: bytes | None, length: int, where: int) -> bool:
+    def _replaced(self, address: int, state: int, to: int, data: bytes | None, length: int, where: int) -> bool | None:
+        """Whether a block was replaced; None if there is no memory for what is to stand for it."""
         try:
             done = self.core._replace(address, state, 0, to, data, length, where)
         except MemoryError as error:
-            self._note("no memory for a frame", error)
-            return False
+            if to != FRAME:
+                self._note("no memory for a stub", error)
+            return None
         self.demotions += done is not None
         return done is not None
 
-    def _spill(self, size_bytes: int) -> int:
-        """Write the coldest frames to disk, about so many bytes; returns what was freed."""
+    def _spill(self, size_bytes: int, classes: Sequence[int] = range(CLASS_COUNT)) -> int:
+        """Write the coldest frames of these classes to disk, about so many bytes; returns what was freed."""
         pending: list[tuple[int, int, bytes]] = []
         gathered = 0
-        classes = sorted(range(CLASS_COUNT), key=self._frame_bytes, reverse=True)
-        for number in classes:
+        for number in sorted(classes, key=self._frame_bytes, reverse=True):
             for address in self.core._victims(number, WARM_MASK, WINDOW, WINDOW):
                 try:
                     state, _, _, frame_bytes, *_ = self.core._look(address)
@@ -404,20 +451,21 @@ class MemoryTiers:
 
     def compact(self, step_bytes: int) -> int:
         """One round over all classes in steps of about so many bytes; returns bytes moved."""
-        moved = 0
-        for number in range(CLASS_COUNT):
-            position = 0
-            while True:
-                start = perf_counter()
-                bytes_moved, position = self.core._compact_step(number, step_bytes, position)
-                self.step_seconds_max = max(self.step_seconds_max, perf_counter() - start)
-                moved += bytes_moved
-                if position == 0:
-                    break
+        moved = sum(self._compact_class(number, step_bytes) for number in range(CLASS_COUNT))
         self.compactions += 1
         # What one compaction leaves, the next one will not find either.
         self._garbage_floor_bytes = self._garbage_bytes()
         return moved
+
+    def _compact_class(self, number: int, step_bytes: int) -> int:
+        moved = position = 0
+        while True:
+            start = perf_counter()
+            bytes_moved, position = self.core._compact_step(number, step_bytes, position)
+            self.step_seconds_max = max(self.step_seconds_max, perf_counter() - start)
+            moved += bytes_moved
+            if position == 0:
+                return moved
 
     # upkeep -----------------------------------------------------------------------------------------------------------
 

@@ -218,7 +218,7 @@ int sa_storage_take(sa_arena *arena, unsigned state, uint64_t size, uint64_t len
     uint64_t filled = is_stub || is_large ? sizeof(sa_stub) : head + length;
     if (is_large) {
         state = state == SA_FRAME ? SA_FRAME_EXTENT : SA_EXTENT;
-        if ((unit = sa_units_take(arena, units)) == UINT32_MAX)
+        if ((unit = sa_units_take(arena, units, 0)) == UINT32_MAX)
             return -1;
     }
     if (take_cell(arena, state, filled, ref) != 0) {
@@ -278,18 +278,41 @@ static inline int take_block(sa_arena *arena, uint64_t size, int is_grown, sa_re
                                       : sa_storage_take(arena, SA_BYTES, size, size, ref);
 }
 
+unsigned sa_heap_class_for(const sa_heap *heap, unsigned channel, uint64_t size) {
+    uint32_t first = atomic_load_explicit(&heap->turns[channel], memory_order_relaxed);
+    for (uint32_t turn = 0; turn < SA_CLASS_COUNT; turn++) {
+        unsigned class = heap->cycles[channel][(first + turn) % SA_CLASS_COUNT];
+        if (size <= sa_units_bytes_max(heap->arenas[class]))
+            return class;
+    }
+    return SA_CLASS_COUNT;
+}
+
+/* As take_block, in the first of the following classes that has room; its arena, locked, or NULL. After one round it is
+ * the turn of the class again that was full first. */
+static sa_arena *take_block_slow(sa_heap *heap, unsigned channel, uint64_t size, int is_grown, sa_ref *ref) {
+    for (int turn = 1; turn < SA_CLASS_COUNT; turn++) {
+        sa_arena *arena = heap->arenas[next_class(heap, channel)];
+        sa_arena_lock(arena);
+        if (take_block(arena, size, is_grown, ref) == 0)
+            return arena;
+        sa_arena_unlock(arena);
+    }
+    return NULL;
+}
+
 uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned channel, unsigned axis, unsigned hint,
                         unsigned heat, int zeroed) {
-    unsigned class = next_class(heap, channel);
-    sa_arena *arena = heap->arenas[class];
+    sa_arena *arena = heap->arenas[next_class(heap, channel)];
     int is_grown = axis == SA_AXIS_GENERATED || (zeroed && size > SA_SMALL_BYTES_MAX);
     sa_ref ref;
     sa_arena_lock(arena);
-    if (take_block(arena, size, is_grown, &ref) != 0) {
+    if (__builtin_expect(take_block(arena, size, is_grown, &ref) != 0, 0)) {
         sa_arena_unlock(arena);
-        return 0;
+        if ((arena = take_block_slow(heap, channel, size, is_grown, &ref)) == NULL)
+            return 0;
     }
-    uint64_t address = sa_address(zero, class, channel, axis, fresh_serial(arena));
+    uint64_t address = sa_address(zero, arena->class, channel, axis, fresh_serial(arena));
     *ref.meta |= (address & SA_IDENTITY) | SA_DIRTY_BIT | (sa_meta)hint << SA_HINT_SHIFT | heat;
     sa_table_insert(arena, (uint32_t)address, sa_place_of(arena, ref.meta));
     if (__builtin_expect(sa_meta_state(*ref.meta) == SA_BYTES, 1))

@@ -132,10 +132,13 @@ void sa_heap_set_bands(sa_heap *heap, const uint32_t *band_of_heat);
 
 /* --- blocks ---------------------------------------------------------------------------------------------------- */
 
-/* A new block of size (1 to SA_BLOCK_BYTES_MAX) in the next class of its channel; 0 without memory. The bytes are
- * undefined, or zero if asked. With axis 2 the block is a stub until it is written. O(1). */
+/* A new block of size (1 to SA_BLOCK_BYTES_MAX) in the next class of its channel that has room; 0 if none has. The bytes
+ * are undefined, or zero if asked. With axis 2 the block is a stub until it is written. O(1). */
 uint64_t sa_heap_malloc(sa_heap *heap, uint64_t size, uint32_t zero, unsigned channel, unsigned axis, unsigned hint,
                         unsigned heat, int zeroed);
+/* The class whose arena is tried first of those of a channel that could hold so large a block; SA_CLASS_COUNT if none
+ * could. */
+unsigned sa_heap_class_for(const sa_heap *heap, unsigned channel, uint64_t size);
 /* Free a block that nobody views; *freed says what it was, so that a place on disk can be released. O(1). */
 int sa_heap_free(sa_heap *heap, uint64_t address, sa_block *freed);
 /* Count touches; *state says where the block is. O(1). */

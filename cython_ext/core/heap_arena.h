@@ -193,8 +193,11 @@ void sa_heap_unregister(sa_heap *heap);
 /* heap_units.c: the range. */
 static inline size_t sa_books_bytes(uint64_t units) { return units / 8 + units * (sizeof(uint16_t) + 1); }
 int sa_units_reserve_slow(sa_arena *arena);
-/* The first unit of a free run, now used, or UINT32_MAX. O(1) for one unit, O(units) for runs at worst. */
-uint32_t sa_units_take(sa_arena *arena, uint32_t count);
+/* The first unit of a free run, now used, or UINT32_MAX; the last ones are for stubs. O(1) for one unit, O(units) for
+ * runs at worst. */
+uint32_t sa_units_take(sa_arena *arena, uint32_t count, int is_for_stubs);
+/* The largest extent that fits the range when it is empty. */
+uint64_t sa_units_bytes_max(const sa_arena *arena);
 void sa_units_give(sa_arena *arena, uint32_t unit, uint32_t count);
 /* Note that bytes `start` to `end` of a run are going to be written. */
 void sa_units_touch(sa_arena *arena, uint32_t unit, uint64_t start, uint64_t end);

@@ -82,7 +82,7 @@ void sa_slab_release(sa_arena *arena, sa_slab *slab) {
 
 static sa_slab *slab_new_slow(sa_arena *arena, unsigned number) {
     const sa_size_class *size_class = &sa_size_classes[number];
-    uint32_t unit = sa_units_take(arena, size_class->unit_count);
+    uint32_t unit = sa_units_take(arena, size_class->unit_count, size_class->cell_bytes == sizeof(sa_stub));
     if (unit == UINT32_MAX)
         return NULL;
     sa_slab *slab = sa_slab_of_unit(arena, unit);

@@ -12,14 +12,19 @@
 #define _GNU_SOURCE
 #include "heap_arena.h"
 
+#include <fcntl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 enum {
-    ADDRESS_SPACE_SHARE = 64,        /* of RLIMIT_AS, for one arena */
-    UNIT_COUNT_MIN = 256,
+    ADDRESS_SPACE_SHARE = 20,        /* of RLIMIT_AS, for one arena: twelve have 60 %, where a heap has 50 at most */
+    ADDRESS_SPACE_LEFT_SHARE = 8,    /* of what is left of it: the program needs some too */
+    UNIT_COUNT_MIN = 64,
+    UNIT_COUNT_STEP = 64,            /* a word of unit_used */
     WRITABLE_STEP_UNITS = 64,
+    STUB_SHARE = 64,                 /* of a range that only stubs may have: blocks of a full arena must be able to leave */
     DIRTY_BYTES_KEPT = 1 << 20,
     DIRTY_SHARE = 8
 };
@@ -36,14 +41,31 @@ static void set_used(sa_arena *arena, uint32_t unit, uint32_t count, int used) {
     }
 }
 
+/* Addresses that this process uses; 0 where the system does not tell. */
+static uint64_t address_bytes_used(void) {
+    char text[32] = "";
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t length = read(fd, text, sizeof text - 1);
+    close(fd);
+    return length > 0 ? strtoull(text, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+/* The units of a range that leaves addresses to the other arenas and to the program. */
+static uint64_t units_wanted(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return SA_UNIT_COUNT_MAX;
+    uint64_t used = address_bytes_used(), left = limit.rlim_cur > used ? limit.rlim_cur - used : 0;
+    uint64_t share = limit.rlim_cur / ADDRESS_SPACE_SHARE, rest = left / ADDRESS_SPACE_LEFT_SHARE;
+    uint64_t units = (share < rest ? share : rest) / SA_UNIT_BYTES / UNIT_COUNT_STEP * UNIT_COUNT_STEP;
+    return units < UNIT_COUNT_MIN ? UNIT_COUNT_MIN : units < SA_UNIT_COUNT_MAX ? units : SA_UNIT_COUNT_MAX;
+}
+
 /* Reserve addresses for as many units as the system allows. */
 int sa_units_reserve_slow(sa_arena *arena) {
-    struct rlimit limit;
-    uint64_t units = SA_UNIT_COUNT_MAX;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        while (units > UNIT_COUNT_MIN && units * SA_UNIT_BYTES > limit.rlim_cur / ADDRESS_SPACE_SHARE)
-            units /= 2;
-    for (; units >= UNIT_COUNT_MIN; units /= 2) {
+    for (uint64_t units = units_wanted(); units >= UNIT_COUNT_MIN; units = units / 2 / UNIT_COUNT_STEP * UNIT_COUNT_STEP) {
         /* One unit more, so that the range can begin at a multiple of a unit. */
         size_t bytes = (units + 1) * SA_UNIT_BYTES;
         char *range = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -71,9 +93,9 @@ int sa_units_reserve_slow(sa_arena *arena) {
     return -1;
 }
 
-/* The first of `count` free units in a row from the hint on, or UINT32_MAX. */
-static uint32_t find_run(const sa_arena *arena, uint32_t count) {
-    uint32_t unit = arena->unit_hint, limit = arena->unit_limit;
+/* The first of `count` free units in a row from the hint on and below a limit, or UINT32_MAX. */
+static uint32_t find_run(const sa_arena *arena, uint32_t count, uint32_t limit) {
+    uint32_t unit = arena->unit_hint;
     while (unit < limit && limit - unit >= count) {
         uint64_t free_bits = ~arena->unit_used[unit >> 6] >> (unit & 63);
         if (free_bits == 0) {
@@ -107,10 +129,19 @@ static int make_writable_slow(sa_arena *arena, uint32_t end) {
     }
 }
 
-uint32_t sa_units_take(sa_arena *arena, uint32_t count) {
+/* Where units begin that only stubs may have. */
+static uint32_t stub_units_start(const sa_arena *arena) { return arena->unit_limit - arena->unit_limit / STUB_SHARE; }
+
+uint64_t sa_units_bytes_max(const sa_arena *arena) {
+    /* One unit is that of the stub, or of the meta. */
+    uint32_t units = stub_units_start(arena);
+    return units > 0 ? (uint64_t)(units - 1) * SA_UNIT_BYTES : 0;
+}
+
+uint32_t sa_units_take(sa_arena *arena, uint32_t count, int is_for_stubs) {
     if (arena->range == NULL && sa_units_reserve_slow(arena) != 0)
         return UINT32_MAX;
-    uint32_t unit = find_run(arena, count);
+    uint32_t unit = find_run(arena, count, is_for_stubs ? arena->unit_limit : stub_units_start(arena));
     if (unit == UINT32_MAX || (unit + count > arena->unit_writable && make_writable_slow(arena, unit + count) != 0))
         return UINT32_MAX;
     set_used(arena, unit, count, 1);
