@@ -406,15 +406,20 @@ class MemoryTiers:
     def write(self, pending: list[tuple[int, int, bytes]]) -> int:
         """Append frames to the cold store and let their blocks go; returns bytes freed, 0 if the disk refuses."""
         freed = 0
+        batch_bytes = BATCH_BYTES
         while pending:
             batch = [pending.pop()]
-            while pending and sum(len(frame) for *_, frame in batch) < BATCH_BYTES:
+            while pending and sum(len(frame) for *_, frame in batch) < batch_bytes:
                 batch.append(pending.pop())
             start = perf_counter()
             try:
                 places = self._append(batch)
             except OSError as error:
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                if full and len(batch) > 1:  # fewer may fit
+                    pending.extend(reversed(batch))
+                    batch_bytes = sum(len(frame) for *_, frame in batch) // 4
+                    continue
                 self._note("disk full" if full else "disk failed", error)
                 pending.clear()
                 return freed

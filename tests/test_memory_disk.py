@@ -2,6 +2,7 @@
 
 import os
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -180,3 +181,17 @@ def test_a_block_that_moves_during_a_scrub_is_not_lost() -> None:
         mem.moves = 2
         assert mem.scrub().lost == ()
         assert mem.moves == 0
+
+
+def test_a_disk_limit_below_a_batch_is_used() -> None:
+    """Frames go to disk one by one where a batch of them is larger than the disk limit."""
+    with SpectralMemory(memory_limit="8 MB", disk_limit="200 kB") as mem, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is full in the end
+        blocks = {}
+        for number in range(440):
+            address = mem.malloc(20_000)
+            blocks[address] = random.Random(number).randbytes(20_000)
+            mem.write(address, blocks[address])
+        assert mem.get_stats().disk_live_bytes > 100_000
+        assert all(mem.read(address) == data for address, data in blocks.items())
+        mem.check()
