@@ -165,11 +165,23 @@ cdef class HeapCore(HeapMoves):
                                  <unsigned>hint, self.heat_of(self.gamma_of(zero)), zeroed)
         if address == 0:
             address = self.allocate_slow(bytes, zero, channel_numbers[prime], <unsigned>plane, <unsigned>hint, zeroed)
-        self.settle(sa_address_class(address))
-        if self.is_overfull():
-            self.free(address)
-            refuse_more(bytes, self.budget_.limit, self.charged_bytes())
+        self.charge(sa_address_class(address))
+        if is_exceeded(self.budget_):
+            self.settle_new(address, bytes)
         return address
+
+    cdef int settle_new(self, uint64_t address, int64_t bytes) except -1:
+        """Make room for a new block; without it, and when that is interrupted, there is no new block."""
+        try:
+            self._relieve()
+            if self.is_overfull():
+                self._relieve_at_last()
+            if self.is_overfull():
+                refuse_more(bytes, self.budget_.limit, self.charged_bytes(), self._obstacle())
+        except BaseException:
+            self.free(address)
+            raise
+        return 0
 
     def _make_way(self, number, size, wanted=0):
         """Let blocks leave an arena that is full: SpectralMemory does."""

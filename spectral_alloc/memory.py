@@ -154,6 +154,13 @@ class SpectralMemory(HeapCore):
         if self.excess_bytes() > 0:
             governor.relieve_others(self)
 
+    def _relieve_at_last(self) -> None:
+        self._tiers.try_again()
+        self._relieve()
+
+    def _obstacle(self) -> str:
+        return self._tiers.obstacle
+
     def _make_way(self, number: int, size: int, wanted: int = 0) -> bool:
         return self._tiers.make_way(number, size, wanted)
 

@@ -51,9 +51,10 @@ def refuse_size(size: SupportsIndex, limit_bytes: int, block_bytes_max: int) -> 
     raise ValueError(f"a block has 1 to {block_bytes_max} bytes, not {size!r}")
 
 
-def refuse_more(size: int, limit_bytes: int, used_bytes: int) -> NoReturn:
-    """Raise for a block that does not fit beside what cannot leave."""
-    held = f"{used_bytes} bytes are in use that cannot leave (views, or blocks too small to be worth it)"
+def refuse_more(size: int, limit_bytes: int, used_bytes: int, obstacle: str = "") -> NoReturn:
+    """Raise for a block that does not fit beside what cannot leave; ``obstacle`` is why, where something failed."""
+    reason = obstacle or "views, or blocks too small to be worth it"
+    held = f"{used_bytes} bytes are in use that cannot leave ({reason})"
     raise MemoryError(f"no room for a block of {size} bytes: the memory limit is {limit_bytes}, and {held}")
 
 

@@ -90,6 +90,7 @@ class MemoryTiers:
         self.step_seconds_max, self.victim_heat, self._victim_bytes = 0.0, 0.0, 1.0
         self._garbage_floor_bytes = self._futile_bytes = self._skips = 0
         self._backoff = 1
+        self.obstacle = ""  # what failed in the last relief
         self.relieving = threading.RLock()
         self._tickets: dict[int, threading.RLock] = {}
         self._guarded: list[int] = []
@@ -228,6 +229,7 @@ class MemoryTiers:
             if self._skips > 0 and used <= self._futile_bytes * (1 + FUTILE_SHARE):
                 self._skips -= 1
                 return
+            self.obstacle = ""
             is_within = self._relieve_to(limit, slack)
             if has_dead_files(self.store):
                 self.compact_files(1)
@@ -237,6 +239,10 @@ class MemoryTiers:
             # What is left is viewed, or costs more elsewhere than here: not looked through again at every call.
             self._futile_bytes = self.core.used_bytes
             self._skips, self._backoff = self._backoff, min(self._backoff * 2, SKIPS_MAX)
+
+    def try_again(self) -> None:
+        """Let the next relief look through everything, also after one that gave up: a disk may have room again."""
+        self._skips = 0
 
     def _relieve_to(self, limit: int, slack: int) -> bool:
         """Free what is above the limit and the slack; False if the heap is above its limit still."""
@@ -441,6 +447,7 @@ class MemoryTiers:
     def _note(self, event: str, error: BaseException) -> None:
         """Count an event, and warn about the first of its kind."""
         self.events[event] += 1
+        self.obstacle = f"{event}: {error}"
         if self.events[event] == 1:
             message = f"{event}: {error}. The block stays in memory; get_stats().events counts how often this happens."
             warnings.warn(message, RuntimeWarning, stacklevel=2)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from faults import FaultyFileSystem
 
-from spectral_alloc import Residency, SpectralMemory
+from spectral_alloc import SMEM_COLD, Residency, SpectralMemory
 from spectral_alloc.disk_costs import RAW_FROM_BYTES, Cost, DiskCosts
 from spectral_alloc.memory_disk import DEAD_BYTES_MIN, is_whole
 
@@ -185,13 +185,30 @@ def test_a_block_that_moves_during_a_scrub_is_not_lost() -> None:
 
 def test_a_disk_limit_below_a_batch_is_used() -> None:
     """Frames go to disk one by one where a batch of them is larger than the disk limit."""
-    with SpectralMemory(memory_limit="8 MB", disk_limit="200 kB") as mem, warnings.catch_warnings():
+    with SpectralMemory(disk_limit="200 kB") as mem, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is full in the end
-        blocks = {}
-        for number in range(440):
-            address = mem.malloc(20_000)
-            blocks[address] = random.Random(number).randbytes(20_000)
-            mem.write(address, blocks[address])
+        for number in range(40):
+            mem.write(mem.malloc(10_000, SMEM_COLD), random.Random(number).randbytes(10_000))
+        mem.settle()
         assert mem.get_stats().disk_live_bytes > 100_000
-        assert all(mem.read(address) == data for address, data in blocks.items())
         mem.check()
+
+
+class Interrupted(SpectralMemory):
+    """A heap whose relief is interrupted."""
+
+    __slots__ = ()
+
+    def _relieve(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_malloc_leaves_no_block() -> None:
+    """Ctrl-C in the relief of a malloc: nobody has the address, so there is no block."""
+    with Interrupted(memory_limit="1 MB") as mem:
+        count = 0
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(100):
+                mem.malloc(20_000)
+                count += 1
+        assert mem.get_stats().blocks == count
