@@ -46,6 +46,7 @@ def rest(tiers: "MemoryTiers", address: int) -> None:
 
 
 def let_grow(tiers: "MemoryTiers", address: int) -> None:
+    """As rest, for whoever holds the lock of moves already."""
     state, size, _, _, _, _, pins, _ = tiers.core._look(address)
     if state in (BYTES, EXTENT) and pins == 0:
         data = tiers.core._copy_out(address, state, size)
@@ -62,6 +63,7 @@ def settle(tiers: "MemoryTiers") -> int:
 
 
 def settle_some(tiers: "MemoryTiers", found: list[int]) -> None:
+    """As settle, of some blocks, under one lock."""
     pending: list[tuple[int, int, bytes]] = []
     with tiers.relieving:
         for address in found:

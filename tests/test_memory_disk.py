@@ -206,9 +206,7 @@ class Interrupted(SpectralMemory):
 def test_an_interrupted_malloc_leaves_no_block() -> None:
     """Ctrl-C in the relief of a malloc: nobody has the address, so there is no block."""
     with Interrupted(memory_limit="1 MB") as mem:
-        count = 0
+        made: list[int] = []
         with pytest.raises(KeyboardInterrupt):
-            for _ in range(100):
-                mem.malloc(20_000)
-                count += 1
-        assert mem.get_stats().blocks == count
+            made.extend(mem.malloc(20_000) for _ in range(100))
+        assert mem.get_stats().blocks == len(made) > 0
