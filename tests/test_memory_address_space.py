@@ -50,7 +50,7 @@ def test_a_heap_reaches_its_limit_under_a_limit_of_addresses() -> None:
     assert used_bytes > 180_000_000
 
 
-@pytest.mark.parametrize(("size", "axis"), [(1_000_000, 1), (10_000_000, 1), (20_000, 1), (1_000_000, 2)])
+@pytest.mark.parametrize(("size", "axis"), [(1_000_000, 1), (10_000_000, 1), (20_000, 1)])
 def test_full_arenas_make_way(size: int, axis: int) -> None:
     """With a limit above the addresses that there are, blocks leave from full arenas, and none is refused or lost."""
     run(300 << 20, 1_000_000_000, size, 400_000_000 // size, axis)
