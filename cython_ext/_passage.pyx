@@ -170,10 +170,13 @@ cdef class Passage:
         return value
 
     cdef object installed(self, Cell cell, tuple origin, object frame, bint insist):
-        """Ledger.arrive; the frame of a cold value stays on disk, its shadow, in case the value leaves unchanged."""
+        """Ledger.arrive; the frame of a cold value stays on disk, its shadow, in case the value leaves unchanged.
+
+        That of an immutable value stays its own, whether it is installed or not.
+        """
         cdef bytes stream
         cdef sa_digest digest
-        cdef bint casts_shadow = origin[0] == "cold"
+        cdef bint casts_shadow = origin[0] == "cold" and not cell.core.flat
         value = self.open_frame(frame)
         if value is OTHER_WAY:
             parts = self.codec.decode(frame)

@@ -24,7 +24,7 @@ enum {
     UNIT_COUNT_MIN = 64,
     UNIT_COUNT_STEP = 64,            /* a word of unit_used */
     WRITABLE_STEP_UNITS = 64,
-    STUB_SHARE = 64,                 /* of a range that only stubs may have: blocks of a full arena must be able to leave */
+    STUB_SHARE = 64,                 /* of a range that only stubs may have: blocks must be able to leave it */
     DIRTY_BYTES_KEPT = 1 << 20,
     DIRTY_SHARE = 8
 };
@@ -65,7 +65,8 @@ static uint64_t units_wanted(void) {
 
 /* Reserve addresses for as many units as the system allows. */
 int sa_units_reserve_slow(sa_arena *arena) {
-    for (uint64_t units = units_wanted(); units >= UNIT_COUNT_MIN; units = units / 2 / UNIT_COUNT_STEP * UNIT_COUNT_STEP) {
+    uint64_t units = units_wanted();
+    for (; units >= UNIT_COUNT_MIN; units = units / 2 / UNIT_COUNT_STEP * UNIT_COUNT_STEP) {
         /* One unit more, so that the range can begin at a multiple of a unit. */
         size_t bytes = (units + 1) * SA_UNIT_BYTES;
         char *range = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
