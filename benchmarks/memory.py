@@ -11,6 +11,7 @@ decay of the mallocs is not waited for.
     python benchmarks/memory.py [times] [churn] [throughput] [larger]
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -348,9 +349,13 @@ def main() -> None:
     if sys.argv[1:2] == ["child"]:
         CHILDREN[sys.argv[2]](sys.argv[3])
         return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all of them by default")
+    chosen = parser.parse_args().parts or list(PARTS)
+    if unknown := [part for part in chosen if part not in PARTS]:
+        parser.error(f"there is no part {unknown[0]!r}, only {', '.join(PARTS)}")
     build_work()
     print(machine())
-    chosen = sys.argv[1:] or list(PARTS)
     save("memory", {part: PARTS[part]() for part in chosen})
 
 
