@@ -346,13 +346,27 @@ cdef class Regrowth(RecipeBook):
     cdef object grown(self, Cell cell, key, sa_digest digest):
         """The value that a REGROWN entry had, from its recipe; RegrowError if that gives another."""
         cdef Recipe recipe = self.recipes.get(address_of(cell))
-        cdef sa_digest given
+        asked = key
         if recipe is not None:
             key = recipe.key
         elif key is UNKNOWN_KEY:
             key = key_of_cell(self.container(), cell)
         if recipe is None and self.function is None:
             raise RegrowError(f"there is no recipe for the value of key {key!r}: open the dict with regrow=", key)
+        try:
+            return self.proved(recipe, key, digest)
+        except Exception:
+            if key is not asked:
+                raise
+            # The key that was asked for may be equal to the entry's and of another type, of which a recipe gives another value.
+            key = key_of_cell(self.container(), cell)
+            if type(key) is type(asked):
+                raise
+        return self.proved(recipe, key, digest)
+
+    cdef object proved(self, Recipe recipe, key, sa_digest digest):
+        """What a recipe gives, if it is what was there; else RegrowError."""
+        cdef sa_digest given
         try:
             value = self.run(recipe, key)
         except KeyError as error:

@@ -175,6 +175,8 @@ cdef class DictCore(dict):
         self.holds_containers |= sa_is_container(value)
         if is_exceeded(ledger.budget_):
             self.relieve_slow()
+        if ledger.moves:
+            self._tell_moves()
         return value
 
     cdef object peek(self, key, found):
@@ -247,7 +249,7 @@ cdef class DictCore(dict):
     cdef int write_tick_slow(self) except -1:
         """After every 32 writes: notice values that grew in place, and the process's memory."""
         self.write_countdown = WRITES_PER_TICK
-        self.sweep(SWEEP_CELLS)
+        self._sweep(SWEEP_CELLS)
         return self.pulse_slow()
 
     cdef int weigh_table(self) except -1:
@@ -400,7 +402,7 @@ cdef class DictCore(dict):
         self.ledger.tick()
         if cell is not None:
             self.ledger.reweigh(cell)
-        self.sweep(SWEEP_CELLS)
+        self._sweep(SWEEP_CELLS)
         self.pulse_slow()
         if is_exceeded(self.ledger.budget_):
             self.relieve_slow()
@@ -414,7 +416,7 @@ cdef class DictCore(dict):
                 self.tiers_slow().pulse(self)
         return 0
 
-    cdef void sweep(self, Py_ssize_t cells) noexcept:
+    cpdef void _sweep(self, Py_ssize_t cells) noexcept:
         """Weigh the next `cells` values again, round and round the dict."""
         cdef PyObject *key
         cdef PyObject *found
@@ -425,9 +427,6 @@ cdef class DictCore(dict):
                 return
             if is_cell(found):
                 self.ledger.reweigh(<Cell>found)
-
-    def _sweep(self, Py_ssize_t cells):
-        self.sweep(cells)
 
     cdef object tiers_slow(self):
         """The Python side, made when it is first needed."""

@@ -24,10 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("path", help="the directory of the durable dict")
         command.add_argument("--key-file", type=Path, help="file with the key= that the dict was written with")
     given = parser.parse_args(arguments)
-    key = given.key_file.read_bytes() if given.key_file else None
     try:
+        key = given.key_file.read_bytes() if given.key_file else None
         report = {"verify": verify, "repair": repair}[given.command](given.path, key=key)
-    except (SpectralAllocError, OSError) as error:
+    except (SpectralAllocError, OSError, ValueError) as error:
         print(f"{given.command}: {error}", file=sys.stderr)
         return 2
     print(report)

@@ -43,4 +43,5 @@ cdef class Regrowth(RecipeBook):
     cdef object read(self, Ledger ledger, Cell cell, key, tuple origin, bint insist)
     cdef int fill(self, Ticket ticket, Cell cell, key, tuple origin, sa_digest digest) except -1
     cdef object grown(self, Cell cell, key, sa_digest digest)
+    cdef object proved(self, Recipe recipe, key, sa_digest digest)
     cdef object supplied(self, DictCore core, key)

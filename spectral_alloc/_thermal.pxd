@@ -35,7 +35,7 @@ cdef class DictCore(dict):
     cdef object hit_tick_slow(self, Cell cell)
     cdef int tick_slow(self, Cell cell) except -1
     cdef int pulse_slow(self) except -1
-    cdef void sweep(self, Py_ssize_t cells) noexcept
+    cpdef void _sweep(self, Py_ssize_t cells) noexcept
     cdef object tiers_slow(self)
     cdef int relieve_slow(self) except -1
     cdef int recount_slow(self) except -1

@@ -23,7 +23,7 @@ from spectral_alloc.errors import CorruptLogError, LockedError, UntrustedError
 from spectral_alloc.file_system import FileSystem, OpenFile
 from spectral_alloc.governor import governor
 from spectral_alloc.journal import DURABILITY, Journal
-from spectral_alloc.log import Log
+from spectral_alloc.log import Log, log_name
 from spectral_alloc.log_dictionaries import load_dictionaries
 from spectral_alloc.log_format import HEADER_BYTES, HEAT, Authenticator, Header
 from spectral_alloc.log_recovery import Recovery, recover, validated_log_dir
@@ -130,6 +130,7 @@ def id_in_lock(path: str, file_system: FileSystem) -> bytes:
 
 def locked(path: str, file_system: FileSystem) -> OpenFile:
     """The lock of a directory; LockedError if a living process has it."""
+    refuse_foreign(path, file_system)
     name = os.path.join(path, LOCK_NAME)
     try:
         lock = OpenFile(file_system, file_system.open_existing, name)
@@ -144,6 +145,27 @@ def locked(path: str, file_system: FileSystem) -> OpenFile:
         message = "it is open for writing, in this process or another one; open it with readonly=True to read"
         raise LockedError(errno.EWOULDBLOCK, message, path)
     return lock
+
+
+def refuse_foreign(path: str, file_system: FileSystem) -> None:
+    """ValueError for a directory without a log whose files of our names are not ours: they would be overwritten."""
+    if is_place_of_log(path, file_system, with_lock=False):
+        return
+    for name, sizes, start in ((LOCK_NAME, (0, LOG_ID_BYTES), b""), (HEAT_NAME, None, HEAT)):
+        try:
+            file = OpenFile(file_system, file_system.open_reading, os.path.join(path, name))
+        except FileNotFoundError:
+            continue
+        size = file_system.size(file.fd)
+        if (sizes and size not in sizes) or (size and file_system.read_some(file.fd, len(start), 0) != start):
+            place = os.path.join(path, name)
+            raise ValueError(f"{place} is not ours and would be overwritten: give the dict a directory of its own")
+
+
+def is_place_of_log(path: str, file_system: FileSystem, with_lock: bool = True) -> bool:
+    """Has a directory a log in it, or (if that counts) the lock of an empty one?"""
+    first = log_name(0).rstrip("0123456789")
+    return any(name.startswith(first) or (with_lock and name == LOCK_NAME) for name in file_system.list_names(path))
 
 
 def checked_place(path: "str | bytes | os.PathLike[str] | None", is_durable: bool) -> str | None:

@@ -5,12 +5,13 @@ writer; ``repair`` needs the lock. It copies what is undamaged out of damaged se
 ``damaged-...``.
 """
 
+import errno
 import os
 from dataclasses import dataclass
 
 from spectral_alloc import _log
 from spectral_alloc._frame import FORMULA, parse
-from spectral_alloc.durable import DurableSettings, open_log
+from spectral_alloc.durable import DurableSettings, checked_place, is_place_of_log, open_log
 from spectral_alloc.errors import CorruptFrameError, CorruptLogError
 from spectral_alloc.file_system import REAL_FILE_SYSTEM, FileSystem
 from spectral_alloc.frame import FORMULA_GROWTH_MAX, FrameCodec
@@ -63,13 +64,22 @@ def readable_key(data: bytes) -> object:
         return OpaqueKey(data)
 
 
+def place_of_log(path: "str | os.PathLike[str]", file_system: FileSystem) -> str:
+    """The absolute path of a durable dict; FileNotFoundError if there is none, ValueError for an empty path."""
+    place = checked_place(path, True)
+    assert place is not None
+    if not is_place_of_log(place, file_system):
+        raise FileNotFoundError(errno.ENOENT, "no durable dict is kept here", place)
+    return place
+
+
 def verify(
     path: "str | os.PathLike[str]", *, key: bytes | str | None = None, file_system: FileSystem = REAL_FILE_SYSTEM
 ) -> CheckReport:
     """Read every byte of a durable dict and return what is damaged.
 
-    Parameters: path, key (of a dict that has one), file_system (for tests). Raises FileNotFoundError, PermissionError,
-    UntrustedError for a wrong key, CorruptLogError where nothing can be read at all.
+    Parameters: path, key (of a dict that has one), file_system (for tests). Raises FileNotFoundError, also where no
+    durable dict is kept, PermissionError, UntrustedError for a wrong key, CorruptLogError where nothing can be read.
     Cost: one pass over the files. Threads: any; a writer may be at work.
 
     >>> import tempfile; from spectral_alloc import ThermalDict
@@ -78,7 +88,7 @@ def verify(
     ...     print(verify(t + "/d"))
     1 entries in 1 segments, 0 damaged places
     """
-    settings = DurableSettings(os.path.abspath(os.fspath(path)), key=key, is_readonly=True)
+    settings = DurableSettings(place_of_log(path, file_system), key=key, is_readonly=True)
     found, _ = open_log(settings, None, file_system, decode_key=readable_key, is_checking=True)
     name_damage(found)
     report = made_report(found)
@@ -100,7 +110,7 @@ def repair(
     ...     repair(t + "/d").is_whole
     True
     """
-    settings = DurableSettings(os.path.abspath(os.fspath(path)), key=key)
+    settings = DurableSettings(place_of_log(path, file_system), key=key)
     found, lock = open_log(
         settings, None, file_system, decode_key=readable_key, is_checking=True, is_repairing=True
     )

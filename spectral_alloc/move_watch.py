@@ -37,11 +37,21 @@ class MoveWatch:
 
     def tell(self, core: "DictCore[Any, Any]", moves: "list[tuple[Cell, str, str, str]]") -> None:
         """Call every callback with every move whose entry still exists."""
-        if any(id(cell) not in self._keys for cell, *_ in moves):
-            self._keys = {id(cell): key for key, cell in all_cells(core)}
+        are_new = False
         for cell, source, target, cause in moves:
-            if id(cell) not in self._keys:
-                continue  # deleted since
+            if not self._has_key_of(core, cell):
+                if are_new:
+                    continue  # deleted since
+                self._keys, are_new = {id(cell): key for key, cell in all_cells(core)}, True
+                if not self._has_key_of(core, cell):
+                    continue
             move = Move(self._keys[id(cell)], RESIDENCY_OF_STATE[source], RESIDENCY_OF_STATE[target], cause)
             for callback in tuple(self.callbacks):
                 callback(move)
+
+    def _has_key_of(self, core: "DictCore[Any, Any]", cell: "Cell") -> bool:
+        """Is the key of a cell known? That of one that ended before, and was at this address, is not its own."""
+        try:
+            return id(cell) in self._keys and core._find(self._keys[id(cell)]) is cell
+        except KeyError:
+            return False

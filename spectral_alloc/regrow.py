@@ -76,8 +76,12 @@ class RegrowMethods:
             regrowth.wait_for(key, recipe)
             return
         # What C code put into the table behind our back never moves, and needs no recipe.
-        while cell is not None and not regrowth.assign(cell, recipe):
-            self._tiers.load(cell, key, insist=True)
+        tiers = self._tiers
+        # In a log an older recipe may stand for the value, which must come back by that one first.
+        while cell is not None and (
+            tiers.ledger.whereabouts(cell)[0] == "recipe" or not regrowth.assign(cell, recipe)
+        ):
+            tiers.load(cell, key, insist=True)
         if journal is not None and cell is not None:
             journal.touch(cell, key)
 

@@ -44,6 +44,11 @@ def name_of_function(function: Callable[..., Any]) -> str:
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     found = None
+    if module == "__main__":
+        raise TypeError(
+            f"{function!r} cannot be the recipe of a durable dict: another program cannot import what is defined in "
+            "__main__; move it to a module"
+        )
     if isinstance(module, str) and isinstance(name, str):
         try:
             found = named_function(f"{module}:{name}")

@@ -417,7 +417,8 @@ class ThermalDict(DictCore[K, V], PrefetchingMethods[K, V], RegrowMethods, Durab
         self._ledger.watch(True)
 
         def stop() -> None:
-            watch.callbacks.remove(callback)
+            if callback in watch.callbacks:
+                watch.callbacks.remove(callback)
             if not watch.callbacks:
                 self._watch = None
                 self._ledger.watch(False)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy
 import pytest
 
 import spectral_alloc
@@ -207,3 +208,34 @@ def test_a_callback_is_checked_at_once() -> None:
     """on_move refuses what cannot be called when it is given, not when a value moves."""
     with pytest.raises(TypeError, match="callback must be callable, not 5"):
         ThermalDict().on_move(5)  # type: ignore[arg-type]  # the mistake
+
+
+def test_moves_are_told_by_the_key_that_moved() -> None:
+    """A new entry in the place of a deleted one is told of by its own key, and what a read moves is told at once."""
+    with ThermalDict.open() as subject:
+        told: list[tuple[object, str]] = []
+        stop = subject.on_move(lambda move: told.append((move.key, move.target.name)))
+        subject["old"] = [1] * 50
+        subject.demote("old")
+        del subject["old"]
+        subject["new"] = [1] * 50
+        subject.demote("new")
+        assert subject["new"] == [1] * 50
+        assert told == [("old", "WARM"), ("new", "WARM"), ("new", "HOT")]
+        stop()
+        stop()
+
+
+def test_a_recipe_is_given_the_key_of_the_entry() -> None:
+    """An equal key of another type finds a regrown value, whichever of the two the entry has."""
+    with ThermalDict.open(memory_limit=0, regrow_always=True, regrow=lambda n: [n * k for k in range(100)]) as subject:
+        subject[7] = [7 * k for k in range(100)]
+        assert subject.where(7) is Residency.REGROWN
+        assert subject[7.0] == [7 * k for k in range(100)]
+        assert type(subject[7][1]) is int
+        assert subject.where(7) is Residency.REGROWN
+        assert subject.pop(numpy.int64(7))[99] == 693
+        made = subject[numpy.int64(100)]
+        del made
+        assert subject.where(100) is Residency.REGROWN
+        assert type(subject[100][1]) is numpy.int64
