@@ -301,7 +301,8 @@ cdef class Commit:
                 return None
             made = self.general.live(entry, thing)
         else:
-            out.flat = entry.cell is not None and entry.flat
+            # Of the frame that was found: what was committed before may have been another kind of value.
+            out.flat = self.journal.has_found(entry, thing) and entry.cell.core.flat
             if entry.in_flight == FOUND_WARM:
                 made = self.general.stored(entry, thing, 0)
             elif thing[0] == entry.place and entry.frame_bytes:

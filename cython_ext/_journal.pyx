@@ -352,6 +352,15 @@ cdef class JournalCore:
                 things.append(self.ledger.live(entry.cell))
         return list(taken), things
 
+    cdef bint has_found(self, JournalEntry entry, thing) except *:
+        """Has the cell still the very frame that gather found there?"""
+        if entry.cell is None:
+            return False
+        if entry.in_flight == FOUND_WARM:
+            return entry.cell.core.state == SA_WARM and entry.cell.core.payload == <void *><PyObject *>thing
+        return (entry.in_flight == FOUND_PARKED and entry.cell.core.state == SA_COLD
+                and <unsigned long long><size_t>entry.cell.core.payload == <unsigned long long>thing[0])
+
     cpdef int give_back(self, list entries) except -1:
         """A commit failed: these entries are dirty as before it."""
         cdef JournalEntry entry

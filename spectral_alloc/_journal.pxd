@@ -55,6 +55,7 @@ cdef class JournalCore:
     cdef int put_committed(self, JournalEntry entry, unsigned long long place, unsigned long long frame_bytes,
                            sa_digest *sum, bint flat, unsigned long long parked) except -1
     cdef int removal_committed(self, JournalEntry entry) except -1
+    cdef bint has_found(self, JournalEntry entry, thing) except *
     cpdef int give_back(self, list entries) except -1
 
 cdef sa_digest sum_in(bytes digest) except *
