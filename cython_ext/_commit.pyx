@@ -377,13 +377,14 @@ cdef class Commit:
                 journal.removal_committed(entry)
                 continue
             entry.birth, entry.is_recipe = out.birth, out.is_recipe
-            journal.put_committed(entry, place, out.frame_bytes, &out.sum if out.has_sum else NULL, out.flat, out.parked)
+            journal.put_committed(entry, self.things[number], place, out.frame_bytes, &out.sum if out.has_sum else NULL,
+                                  out.flat, out.parked)
             if out.parked and journal.parked.pop(out.parked, None) is not None:
                 bury(dead, out.parked, out.frame_bytes)
         for number in range(self.at):
             entry = self.entries[number]
             if self.outcome[number].deed == SAME:
-                entry.in_flight = 0
+                journal.landed(entry, self.things[number])
             elif self.outcome[number].deed == ERASE and entry.in_flight:
                 journal.removal_committed(entry)
         self.is_finished = True

@@ -277,13 +277,17 @@ cdef class JournalCore:
         cdef JournalEntry entry
         if cell.core.state != SA_COLD:
             return 0
+        cdef unsigned long long place = <unsigned long long><size_t>cell.core.payload
+        cdef unsigned long long frame_bytes = cell.core.frame_bytes
         entry = self.known(cell)
         if entry is not None and self.has_latest(entry):
-            # Compaction may have moved the frame while the cell was on its way here.
-            cell.core.payload = <void *><size_t>entry.place
+            # Compaction may have moved the frame while the cell was on its way here, a commit may have written a parked one.
+            cell.core.payload, cell.core.frame_bytes = <void *><size_t>entry.place, entry.frame_bytes
             if entry.is_recipe:
                 sa_cell_mark_recipe(&cell.core, <void *>self.ledger)
             del self.entries[address_of(cell)]
+            if place != entry.place and place in self.parked:
+                self.release(place, frame_bytes)
         return 0
 
     def is_clean(self, JournalEntry entry not None):
@@ -373,20 +377,36 @@ cdef class JournalCore:
         self.dirty = dirty
         return 0
 
-    cdef int put_committed(self, JournalEntry entry, unsigned long long place, unsigned long long frame_bytes,
+    cdef int landed(self, JournalEntry entry, thing) except -1:
+        """The log has what gather found of an entry, `thing`: it is clean unless its cell has something else by now.
+
+        A live value may differ too, but is compared before it leaves or is synced; a frame is taken for what was committed.
+        """
+        cdef Cell cell = entry.cell
+        if cell is not None and (
+                cell.core.state == SA_DEPARTING  # compared with nothing, since its entry was in flight
+                or (cell.core.state == SA_WARM and not self.has_found(entry, thing))
+                or (cell.core.state == SA_COLD and <unsigned long long><size_t>cell.core.payload in self.parked)):
+            self.dirty[entry] = None
+        entry.in_flight = 0
+        return 0
+
+    cdef int put_committed(self, JournalEntry entry, thing, unsigned long long place, unsigned long long frame_bytes,
                            sa_digest *sum, bint flat, unsigned long long parked) except -1:
-        """A record of an entry is in the log: it is clean unless it was written again meanwhile.
+        """A record of what gather found of an entry is in the log.
 
         `sum` is NULL where the digest is not known, `parked` the place of the parked frame that was written, or 0.
         """
+        cdef bint is_moved
         if (self.doomed and self.doomed.pop(entry.place, None) is not None) or entry.cell is None:
             self.doomed[place] = entry  # removed while its value was written
         entry.place, entry.frame_bytes, entry.flat = place, frame_bytes, flat
         entry.has_sum = sum is not NULL
         if sum is not NULL:
             entry.sum = sum[0]
-        entry.in_flight = 0
-        if entry.cell is not None and parked and self.ledger.relocate(entry.cell, parked, place):
+        is_moved = entry.cell is not None and parked and self.ledger.relocate(entry.cell, parked, place)
+        self.landed(entry, thing)
+        if is_moved:
             entry.cell.core.flat = flat
             self.release_if_at_rest(entry.cell)
         return 0

@@ -52,7 +52,8 @@ cdef class JournalCore:
     cdef bint has_latest(self, JournalEntry entry) except *
     cdef int take_in(self, Cell cell, unsigned long long place, sa_digest *sum) except -1
     cdef int release_if_at_rest(self, Cell cell) except -1
-    cdef int put_committed(self, JournalEntry entry, unsigned long long place, unsigned long long frame_bytes,
+    cdef int landed(self, JournalEntry entry, thing) except -1
+    cdef int put_committed(self, JournalEntry entry, thing, unsigned long long place, unsigned long long frame_bytes,
                            sa_digest *sum, bint flat, unsigned long long parked) except -1
     cdef int removal_committed(self, JournalEntry entry) except -1
     cdef bint has_found(self, JournalEntry entry, thing) except *

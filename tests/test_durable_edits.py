@@ -1,9 +1,15 @@
 """Edits in place of a durable dict are found, whatever the value was before and whatever a commit does meanwhile."""
 
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
 import pytest
 from simulated import ROOT, SimulatedFileSystem
 
 from spectral_alloc import ThermalDict
+from spectral_alloc.file_system import Buffer
 
 PATH = ROOT + "/d"
 
@@ -44,3 +50,73 @@ def test_edits_of_values_that_a_transaction_pushed_out_are_found() -> None:
         assert [number for number in range(100) if subject[number][-1] != "edit"] == []
     with ThermalDict.open(PATH, file_system=disk, readonly=True) as left:
         assert [number for number in range(100) if left[number][-1] != "edit"] == []
+
+
+class SlowDisk(SimulatedFileSystem):
+    """A disk that, when told to, waits in the middle of the next write of one thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow_thread = ""
+        self.inside, self.go_on = threading.Event(), threading.Event()
+
+    def write_some(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
+        """Write, after a wait perhaps."""
+        if threading.current_thread().name == self.slow_thread:
+            self.slow_thread = ""
+            self.inside.set()
+            assert self.go_on.wait(60)
+        return super().write_some(fd, buffers, offset)
+
+    @contextmanager
+    def during(self, action: Callable[[], object]) -> Iterator[None]:
+        """The block runs while another thread is inside a write of an action, which then goes on."""
+        self.inside.clear()
+        self.go_on.clear()
+        self.slow_thread = "slow"
+        thread = threading.Thread(target=action, name="slow")
+        thread.start()
+        assert self.inside.wait(60)
+        yield
+        self.go_on.set()
+        thread.join()
+
+
+def append(found: list[int]) -> None:
+    """An edit that changes the length of the frame."""
+    found.append(7)
+
+
+def replace(found: list[int]) -> None:
+    """An edit that does not."""
+    found[0] = 9
+
+
+@pytest.mark.parametrize("demotions_before", [0, 1, 2], ids=["hot", "warm", "parked"])
+@pytest.mark.parametrize("is_demoted", [False, True], ids=["stays", "leaves"])
+@pytest.mark.parametrize("edit", [append, replace])
+@pytest.mark.parametrize("aliasing", ["exact", "copy"])
+def test_an_edit_beside_a_commit_is_kept(
+    edit: Callable[[list[int]], None], demotions_before: int, is_demoted: bool, aliasing: Any
+) -> None:
+    """What is read, edited and pushed out while a commit writes it is what is read afterwards, and what the next
+    commit writes."""
+    disk = SlowDisk()
+    subject: Any = ThermalDict.open(PATH, file_system=disk, codec="raw", aliasing=aliasing)
+    subject["k"] = list(range(300))
+    for _ in range(demotions_before):
+        subject.demote("k")
+    with disk.during(subject.sync):
+        edit(subject["k"])
+        if is_demoted:
+            subject.demote("k")
+    wanted = list(range(300))
+    edit(wanted)
+    subject.demote("k")
+    subject.demote("k")
+    assert subject["k"] == wanted
+    subject.demote("k")
+    subject.check()
+    subject.close()
+    with ThermalDict.open(PATH, file_system=disk, readonly=True) as left:
+        assert left["k"] == wanted
