@@ -147,10 +147,14 @@ class Journal(JournalCore):
     def _arm(self) -> None:
         now = self.clock.monotonic()
         if self._due is None:
-            self._due = now + self.interval_seconds
+            self._due = due_seconds = now + self.interval_seconds  # a commit of another thread may disarm at once
             if self.clock.runs_by_itself:
                 self.is_armed = True
-                committer.submit(weakref.ref(self), self._due)
+                try:
+                    committer.submit(weakref.ref(self), due_seconds)
+                except BaseException:
+                    self._disarm()  # the next write tries again
+                    raise
         elif now >= self._due and not self.clock.runs_by_itself and self._owner != threading.get_ident():
             self.settle()
 
