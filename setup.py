@@ -40,6 +40,7 @@ EXTENSIONS = {
     "_record_writer": ["log_record.c", "crc32c.c"],
     "_safe": [],
     "_journal": [],
+    "_journal_writes": [],
     "_commit": ["crc32c.c"],
     "_restore": [],
     "_thermal": [],

@@ -16,29 +16,15 @@ Threads: the GIL; every method here changes its tables in one piece. Cost: notin
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
-from cpython.dict cimport PyDict_Contains, PyDict_SetItem
-from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.dict cimport PyDict_Contains
 from cpython.ref cimport PyObject
 from libc.string cimport memcpy
 
 from c_cell cimport *
-from c_closure cimport *
 from c_shadow_table cimport sa_digest, sa_digests_equal
 from spectral_alloc._cell cimport Backed, Cell
 from spectral_alloc._ledger cimport Ledger
 from spectral_alloc._thermal cimport DictCore
-
-from spectral_alloc import _closure
-
-cdef extern from "dict_core.h":
-    object sa_dict_pop_or_none(object mapping, object key)
-    int sa_is_container(object value) noexcept
-    int sa_holds_containers(object key, object value) noexcept
-
-cdef extern from "Python.h":
-    PyObject *PyDict_SetDefault(object mapping, object key, object value) except NULL
-
-cdef sa_closure_api *closure_api = <sa_closure_api *>PyCapsule_GetPointer(_closure._C_API, SA_CLOSURE_CAPSULE)
 
 #: The key of an entry that was read but not written.
 UNKNOWN = object()
@@ -60,6 +46,22 @@ cdef class JournalEntry:
         return (<char *>&self.sum)[:sizeof(self.sum)] if self.has_sum else None
 
 
+@cython.final
+cdef class _KeyProbe:
+    """Equal to a key of a dict, which it notes: a look-up alone does not say which key it found."""
+    cdef object key, found
+    cdef Py_hash_t hash_of_key
+
+    def __hash__(self):
+        return self.hash_of_key
+
+    def __eq__(self, other):
+        if self.key is not other and not self.key == other:
+            return False
+        self.found = other
+        return True
+
+
 cdef sa_digest sum_in(bytes digest) except *:
     """The C form of a digest."""
     cdef sa_digest sum
@@ -74,7 +76,7 @@ cdef size_t address_of(Cell cell) noexcept:
 
 
 cdef class JournalCore:
-    """The compiled part of Journal (journal.py): hears of every write."""
+    """The tables of Journal (journal.py); _journal_writes.pyx fills them."""
 
     def __cinit__(self, *args, **named):
         self.entries, self.dirty, self.edited, self.parked, self.doomed = {}, {}, {}, {}, {}
@@ -84,16 +86,6 @@ cdef class JournalCore:
         self.ledger = ledger
 
     # what a write means ---------------------------------------------------------------------------------------------
-
-    cdef int admit(self, key) except -1:
-        """Before a write changes anything: raise if it cannot be made durable, and keep what a transaction may undo."""
-        if self.is_readonly:
-            self.refuse()
-        if type(key) is not str and type(key) is not int and type(key) is not bytes:
-            self.check_key(key)
-        if self.is_strict or self.undo is not None:
-            self.remember(key)
-        return 0
 
     cdef JournalEntry make_entry(self, key, Cell cell):
         cdef JournalEntry entry = JournalEntry.__new__(JournalEntry)
@@ -107,30 +99,55 @@ cdef class JournalCore:
         self.entries[address_of(cell)] = entry
         return entry
 
-    cdef JournalEntry entry_with(self, key, Cell cell):
+    def own_key(self, DictCore core not None, key):
+        """The key that the dict has for an equal one, which the log has too (1 for True); UNKNOWN if it cannot be told."""
+        cdef _KeyProbe probe = _KeyProbe.__new__(_KeyProbe)
+        probe.key, probe.found, probe.hash_of_key = key, UNKNOWN, hash(key)
+        PyDict_Contains(core, probe)
+        return probe.found
+
+    cdef JournalEntry entry_with(self, DictCore core, key, Cell cell):
         """What is known of a cell, its key included."""
         cdef JournalEntry entry = self.entries.get(address_of(cell))
         if entry is None:
-            entry = self.make_entry(key, cell)
-        elif entry.key is UNKNOWN:
-            entry.key = key
+            entry = self.make_entry(UNKNOWN, cell)
+        if entry.key is UNKNOWN:
+            entry.key = self.own_key(core, key)
         return entry
 
     cdef int note_new(self, key, Cell cell) except -1:
         """A cell entered the dict; what was known of a dropped cell at the same address means nothing any more."""
-        self.dirty[self.make_entry(key, cell)] = None
+        cdef JournalEntry entry = self.make_entry(key, cell)
+        try:
+            self.dirty[entry] = None
+        except BaseException:
+            del self.entries[address_of(cell)]
+            raise
         return 0
 
-    cdef int note(self, key, Cell cell) except -1:
+    cdef int note(self, DictCore core, key, Cell cell) except -1:
         """The value of a cell is about to be replaced."""
-        cdef JournalEntry entry = self.entry_with(key, cell)
+        cdef JournalEntry entry = self.entry_with(core, key, cell)
         self.dirty[entry] = None
         return 0
 
-    cdef int note_removed(self, key, Cell cell) except -1:
-        """A cell is about to be forgotten."""
-        cdef JournalEntry entry = self.entry_with(key, cell)
-        del self.entries[address_of(cell)]
+    cdef int expect_removal(self, JournalEntry entry) except -1:
+        """Make room for the note of a removal: when the key is gone, nothing may fail."""
+        if entry.key is UNKNOWN:
+            self.resolve_keys([entry])
+        self.dirty[entry] = None
+        if entry.frame_bytes:
+            self.doomed[entry.place] = entry
+        return 0
+
+    cdef int spare_removal(self, JournalEntry entry) except -1:
+        """The removal that was expected did not happen."""
+        self.doomed.pop(entry.place, None)
+        return 0
+
+    cdef int note_removed(self, JournalEntry entry) except -1:
+        """A cell has left the dict."""
+        self.entries.pop(address_of(entry.cell), None)
         self.edited.pop(entry, None)
         entry.cell = None
         if entry.frame_bytes:
@@ -140,102 +157,6 @@ cdef class JournalCore:
         else:
             self.dirty.pop(entry, None)
         return 0
-
-    # the writes of the dict -----------------------------------------------------------------------------------------
-
-    def store(self, DictCore core not None, key, value):
-        """What DictCore.store does, noted: one look-up, and no foreign code between it and the note."""
-        cdef Cell spare
-        cdef PyObject *found
-        cdef object dropped = None
-        self.admit(key)
-        spare = Cell.__new__(Cell)
-        found = PyDict_SetDefault(core, key, spare)
-        if found != <PyObject *>spare and type(<object>found) is Cell:
-            core.holds_containers |= sa_is_container(value)
-            self.note(key, <Cell>found)
-            dropped = self.ledger.replace(<Cell>found, value)
-        else:
-            if found != <PyObject *>spare:
-                PyDict_SetItem(core, key, spare)
-            core.holds_containers |= sa_holds_containers(key, value)
-            self.ledger.enter(spare, value, closure_api.size_key(<PyObject *>key))
-            self.note_new(key, spare)
-            if core._regrowth is not None:
-                core._regrowth.entered(spare, key)
-            if self.ledger.entry_count >= core.table_check:
-                core.weigh_table()
-        self.after(core)
-        return 0
-
-    cdef int after(self, DictCore core) except -1:
-        """What every write ends with."""
-        core.write_countdown -= 1
-        if core.write_countdown <= 0:
-            core.write_tick_slow()
-        if self.ledger.budget_.excess(0) > 0:
-            core.relieve_slow()
-        if self.is_eager and not self.is_armed:
-            self.wrote()
-        return 0
-
-    def setdefault(self, DictCore core not None, key, default):
-        """What DictCore.setdefault does."""
-        value = core._peek(key, UNKNOWN)
-        if value is not UNKNOWN:
-            return core[key]
-        self.store(core, key, default)
-        return default
-
-    def delete(self, DictCore core not None, key):
-        """What DictCore.__delitem__ does."""
-        cdef object dropped
-        self.admit(key)
-        dropped = sa_dict_pop_or_none(core, key)
-        if dropped is None:
-            raise KeyError(key)
-        if type(dropped) is Cell:
-            self.note_removed(key, <Cell>dropped)
-            self.ledger.forget(<Cell>dropped, closure_api.size_key(<PyObject *>key))
-        self.after(core)
-
-    def take(self, DictCore core not None, key, missing):
-        """What DictCore.take does: remove a key and return its value."""
-        cdef object taken, value
-        if not PyDict_Contains(core, key):
-            return missing
-        self.admit(key)
-        core.removing += 1
-        try:
-            taken = sa_dict_pop_or_none(core, key)
-            if taken is None:
-                return missing
-            if type(taken) is not Cell:
-                return taken
-            self.note_removed(key, <Cell>taken)
-            try:
-                value = core.peek(key, taken)
-            finally:
-                self.ledger.forget(<Cell>taken, closure_api.size_key(<PyObject *>key))
-        finally:
-            core.removing -= 1
-        self.after(core)
-        return value
-
-    def clear(self, DictCore core not None):
-        """What DictCore.clear does."""
-        self.admit_clear()
-        eager, self.is_eager = self.is_eager, False
-        try:
-            for key in list(core):
-                dropped = sa_dict_pop_or_none(core, key)
-                if type(dropped) is Cell:
-                    self.note_removed(key, <Cell>dropped)
-                    self.ledger.forget(<Cell>dropped, closure_api.size_key(<PyObject *>key))
-        finally:
-            self.is_eager = eager
-        core.weigh_table()
-        self.after(core)
 
     # what the tiers report ------------------------------------------------------------------------------------------
 
@@ -266,8 +187,9 @@ cdef class JournalCore:
 
     def touch(self, Cell cell not None, key):
         """The next commit looks at an entry as if it had been written."""
-        if cell.core.state != SA_DETACHED:
-            self.note(key, cell)
+        cdef DictCore core = self.container()
+        if cell.core.state != SA_DETACHED and core is not None:
+            self.note(core, key, cell)
 
     def let_go(self, Cell cell not None):
         """Forget the entry of a cell that is on disk and clean: the cell says all that is known."""

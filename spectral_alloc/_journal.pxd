@@ -1,4 +1,4 @@
-# The C side of _journal.pyx, for _restore.pyx.
+# The C side of _journal.pyx, for the other compiled modules.
 from c_shadow_table cimport sa_digest
 from spectral_alloc._cell cimport Cell
 from spectral_alloc._ledger cimport Ledger
@@ -40,14 +40,14 @@ cdef class JournalCore:
     cdef public bint is_readonly
     cdef public dict undo            # key -> value before the transaction, or None outside of one
 
-    cdef int admit(self, key) except -1
-    cdef int note_new(self, key, Cell cell) except -1
-    cdef int note(self, key, Cell cell) except -1
-    cdef int note_removed(self, key, Cell cell) except -1
-    cdef int after(self, DictCore core) except -1
-    cdef JournalEntry owner(self, Cell cell, unsigned long long place)
     cdef JournalEntry make_entry(self, key, Cell cell)
-    cdef JournalEntry entry_with(self, key, Cell cell)
+    cdef JournalEntry entry_with(self, DictCore core, key, Cell cell)
+    cdef int note_new(self, key, Cell cell) except -1
+    cdef int note(self, DictCore core, key, Cell cell) except -1
+    cdef int expect_removal(self, JournalEntry entry) except -1
+    cdef int spare_removal(self, JournalEntry entry) except -1
+    cdef int note_removed(self, JournalEntry entry) except -1
+    cdef JournalEntry owner(self, Cell cell, unsigned long long place)
     cdef JournalEntry known(self, Cell cell)
     cdef bint has_latest(self, JournalEntry entry) except *
     cdef int take_in(self, Cell cell, unsigned long long place, sa_digest *sum) except -1

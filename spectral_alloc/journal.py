@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 from spectral_alloc import _log
 from spectral_alloc._commit import Commit
 from spectral_alloc._iteration import all_cells
-from spectral_alloc._journal import UNKNOWN, JournalCore, JournalEntry
+from spectral_alloc._journal import UNKNOWN, JournalEntry
+from spectral_alloc._journal_writes import ABSENT, Write, WritingJournal
 from spectral_alloc.clock import Clock
 from spectral_alloc.committer import committer
 from spectral_alloc.file_system import OpenFile
@@ -46,10 +47,9 @@ ENTRY_BYTES = 80 + 32  # a JournalEntry, and the number that `entries` knows it 
 LOOK_EVERY_BYTES = 1 << 20  # written between two looks at what is dead
 TRAIN_FOR_ENTRIES = 2048  # still to be written, for which a commit waits until a dictionary is trained
 DURABILITY = ("none", "interval", "always")
-ABSENT: Any = object()
 
 
-class Journal(JournalCore):
+class Journal(WritingJournal):
     """Makes the writes of one dict durable.
 
     Parameters: container (the dict), log, codec, form, durability (one of DURABILITY), interval_seconds, clock.
@@ -81,7 +81,6 @@ class Journal(JournalCore):
         self._committing = 0
         self._owner = 0
         self._due: float | None = None
-        self._local = threading.local()
         self.on_backlog: Callable[[], None] = lambda: None
         #: Called after commits that wrote much, without the lock where that is possible; told so.
         self.on_written: Callable[[bool], None] = lambda may_wait: None
@@ -105,33 +104,32 @@ class Journal(JournalCore):
         assert self.recipes is not None
         self.recipes.check(function, args)
 
-    def remember(self, key: object) -> None:
-        """Keep what a key had before this write, in case it must be undone."""
+    def remember(self, key: object) -> Write | None:
+        """Keep what a key had before this write: a transaction in its ``undo``, else in the Write returned."""
         container = self.container()
         is_owner = self._owner == threading.get_ident()
-        undo = self.undo if is_owner else self._own_undo() if self.is_strict else None
-        if undo is not None and container is not None and key not in undo:
-            undo[key] = container._peek(key, ABSENT)
+        if container is None or not (is_owner or self.is_strict):
+            return None
+        own = self.own_key(container, key)
+        key = key if own is UNKNOWN else own
+        if not is_owner:
+            return Write(key, container._peek(key, ABSENT))
+        if self.undo is not None and key not in self.undo:
+            self.undo[key] = container._peek(key, ABSENT)
+        return None
 
-    def admit_clear(self) -> None:
-        """The dict is about to be emptied."""
+    def admit_clear(self) -> list[Write]:
+        """The dict is about to be emptied: ``remember`` for all its keys."""
         if self.is_readonly:
             self.refuse()
         container = self.container()
-        if self.undo is not None and self._owner == threading.get_ident() and container is not None:
-            for key in list(container):
-                self.remember(key)
-
-    def _own_undo(self) -> dict[Any, Any]:
-        """This thread's writes since its last acknowledged one."""
-        if not hasattr(self._local, "undo"):
-            self._local.undo = {}
-        undo: dict[Any, Any] = self._local.undo
-        return undo
+        if container is None or not (self.is_strict or self.undo is not None):
+            return []
+        return [write for write in map(self.remember, list(container)) if write is not None]
 
     # after a write --------------------------------------------------------------------------------------------------
 
-    def wrote(self) -> None:
+    def wrote(self, writes: list[Write]) -> None:
         """A write was noted: make it durable now, or see to it that this happens in time."""
         if self.durability == "interval":
             self._arm()
@@ -139,14 +137,15 @@ class Journal(JournalCore):
             try:
                 self.settle()
             except BaseException:
-                self._undo(self._own_undo())
+                container = self.container()
+                if container is not None:
+                    self.withdraw(container, writes)
                 raise
-            finally:
-                self._local.undo = {}
+            self.acknowledge(writes)
 
     def _arm(self) -> None:
-        now = self.clock.monotonic()
-        if self._due is None:
+        now, due = self.clock.monotonic(), self._due
+        if due is None:
             self._due = due_seconds = now + self.interval_seconds  # a commit of another thread may disarm at once
             if self.clock.runs_by_itself:
                 self.is_armed = True
@@ -155,7 +154,7 @@ class Journal(JournalCore):
                 except BaseException:
                     self._disarm()  # the next write tries again
                     raise
-        elif now >= self._due and not self.clock.runs_by_itself and self._owner != threading.get_ident():
+        elif now >= due and not self.clock.runs_by_itself and self._owner != threading.get_ident():
             self.settle()
 
     def _disarm(self) -> None:
@@ -331,7 +330,6 @@ class Journal(JournalCore):
     def after_fork_in_child(self) -> None:
         """The log belongs to the parent: the child can only read."""
         self._lock = threading.RLock()
-        self._local = threading.local()
         # The parent's lock ends with the parent, not with its children.
         self.lock = None
         self._committing = self._owner = 0
