@@ -123,6 +123,7 @@ cdef class Commit:
     cdef Express express
     cdef object general
     cdef bint has_recipes        # there may be recipes for values
+    cdef dict taken              # the entries, as the journal wants them back
     cdef readonly list entries, things
     cdef Py_ssize_t at           # the first entry that was not looked at
     cdef Outcome *outcome        # of each entry
@@ -130,7 +131,8 @@ cdef class Commit:
     cdef Ready *ready
     cdef Py_ssize_t ready_room
     cdef Py_ssize_t *written     # the entries of the records, in the order of the records
-    cdef Py_ssize_t written_count, written_room
+    cdef readonly Py_ssize_t written_count
+    cdef Py_ssize_t written_room
     cdef list dictionaries       # (number, frame) of those that the log does not have, ready before all else
     cdef readonly list failures  # (entry, error)
     cdef bint is_finished
@@ -139,11 +141,11 @@ cdef class Commit:
         self.journal, self.express, self.general = journal, express, general
         self.has_recipes = general.has_recipes
         self.frames, self.keys, self.failures, self.dictionaries = [], [], [], []
-        self.entries, self.things = journal.gather(with_edited)
+        self.taken, self.entries, self.things = journal.gather(with_edited)
         self.name_entries()
 
     def __dealloc__(self):
-        if self.entries is not None:
+        if self.taken is not None:
             self.cancel()
         PyMem_Free(self.outcome)
         PyMem_Free(self.ready)
@@ -153,7 +155,8 @@ cdef class Commit:
         """Give the entries back, unless they are in the log."""
         if not self.is_finished:
             self.is_finished = True
-            return self.journal.give_back(self.entries)
+            self.frames = self.keys = self.things = None  # memory, if that is what it failed for
+            return self.journal.give_back(self.taken)
         return 0
 
     def add_edited(self):
@@ -170,9 +173,10 @@ cdef class Commit:
             stream = stream_of(value, True)
             if self.general.is_same(entry, value) if stream is None else entry.is_sum(digest_stream(stream)):
                 continue
-            entry.in_flight = FOUND_LIVE
+            self.taken[entry] = None
             self.entries.append(entry)
             self.things.append(value)
+            entry.in_flight = FOUND_LIVE
         self.name_entries()
 
     cdef int name_entries(self) except -1:
@@ -387,8 +391,8 @@ cdef class Commit:
                 journal.landed(entry, self.things[number])
             elif self.outcome[number].deed == ERASE and entry.in_flight:
                 journal.removal_committed(entry)
+        journal.give_back({failure[0]: None for failure in self.failures})
         self.is_finished = True
-        journal.give_back([failure[0] for failure in self.failures])
         return list(dead.items())
 
 

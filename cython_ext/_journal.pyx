@@ -131,27 +131,25 @@ cdef class JournalCore:
         self.dirty[entry] = None
         return 0
 
-    cdef int expect_removal(self, JournalEntry entry) except -1:
-        """Make room for the note of a removal: when the key is gone, nothing may fail."""
+    cdef object expect_removal(self, JournalEntry entry):
+        """Make room for the note of a removal: when the key is gone, nothing may fail. Returns what note_removed wants."""
         if entry.key is UNKNOWN:
             self.resolve_keys([entry])
         self.dirty[entry] = None
         if entry.frame_bytes:
             self.doomed[entry.place] = entry
-        return 0
+        return address_of(entry.cell)
 
     cdef int spare_removal(self, JournalEntry entry) except -1:
         """The removal that was expected did not happen."""
         self.doomed.pop(entry.place, None)
         return 0
 
-    cdef int note_removed(self, JournalEntry entry) except -1:
-        """A cell has left the dict."""
-        self.entries.pop(address_of(entry.cell), None)
+    cdef int note_removed(self, JournalEntry entry, address) except -1:
+        """A cell has left the dict, as was expected. Makes no object."""
+        self.entries.pop(address, None)
         self.edited.pop(entry, None)
         entry.cell = None
-        if entry.frame_bytes:
-            self.doomed[entry.place] = entry
         if entry.frame_bytes or entry.in_flight:
             self.dirty[entry] = None
         else:
@@ -253,30 +251,36 @@ cdef class JournalCore:
     def gather(self, bint with_edited):
         """Take the dirty entries, and the edited ones if asked, as they are at this moment.
 
-        Returns their list, and that of what they are: None if gone, a live value, a frame, or (place, bytes) of a parked one;
-        `in_flight` says which.
+        Returns them as keys of a dict and as a list, and the list of what they are: None if gone, a live value, a frame, or
+        (place, bytes) of a parked one; `in_flight` says which. An exception leaves them dirty.
         """
         cdef JournalEntry entry
         cdef list things = []
-        cdef dict taken = self.dirty
+        cdef dict taken = self.dirty, unwritten = {}, unedited = {}
+        cdef tuple gathered
         if with_edited:
             taken.update(self.edited)
-            self.edited = {}
-        self.dirty = {}
-        for entry in taken:
-            if entry.cell is None or entry.cell.core.state == SA_DETACHED:  # DETACHED: dropped behind our back
-                entry.in_flight = FOUND_GONE
-                things.append(None)
-            elif entry.cell.core.state == SA_WARM:
-                entry.in_flight = FOUND_WARM
-                things.append(<object>entry.cell.core.payload)
-            elif entry.cell.core.state == SA_COLD:
-                entry.in_flight = FOUND_PARKED
-                things.append((<unsigned long long><size_t>entry.cell.core.payload, entry.cell.core.frame_bytes))
-            else:
-                entry.in_flight = FOUND_LIVE
-                things.append(self.ledger.live(entry.cell))
-        return list(taken), things
+            self.edited = unedited
+        gathered = (taken, list(taken), things)
+        self.dirty = unwritten
+        try:
+            for entry in gathered[1]:
+                if entry.cell is None or entry.cell.core.state == SA_DETACHED:  # DETACHED: dropped behind our back
+                    entry.in_flight = FOUND_GONE
+                    things.append(None)
+                elif entry.cell.core.state == SA_WARM:
+                    entry.in_flight = FOUND_WARM
+                    things.append(<object>entry.cell.core.payload)
+                elif entry.cell.core.state == SA_COLD:
+                    entry.in_flight = FOUND_PARKED
+                    things.append((<unsigned long long><size_t>entry.cell.core.payload, entry.cell.core.frame_bytes))
+                else:
+                    entry.in_flight = FOUND_LIVE
+                    things.append(self.ledger.live(entry.cell))
+        except BaseException:
+            self.give_back(taken)
+            raise
+        return gathered
 
     cdef bint has_found(self, JournalEntry entry, thing) except *:
         """Has the cell still the very frame that gather found there?"""
@@ -287,16 +291,14 @@ cdef class JournalCore:
         return (entry.in_flight == FOUND_PARKED and entry.cell.core.state == SA_COLD
                 and <unsigned long long><size_t>entry.cell.core.payload == <unsigned long long>thing[0])
 
-    cpdef int give_back(self, list entries) except -1:
-        """A commit failed: these entries are dirty as before it."""
+    cpdef int give_back(self, dict taken) except -1:
+        """A commit failed: what gather took is dirty as before it. Needs memory only where more was written meanwhile."""
         cdef JournalEntry entry
-        cdef dict dirty = {}
-        for entry in entries:
+        for entry in taken:
             entry.in_flight = 0
-            if entry.cell is not None or entry.frame_bytes:
-                dirty[entry] = None
-        dirty.update(self.dirty)
-        self.dirty = dirty
+        if self.dirty:
+            taken.update(self.dirty)
+        self.dirty = taken
         return 0
 
     cdef int landed(self, JournalEntry entry, thing) except -1:

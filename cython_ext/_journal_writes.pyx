@@ -184,24 +184,30 @@ cdef class WritingJournal(JournalCore):
         """Remove and note, or neither. Returns the cell, which the caller forgets, a raw value, or None without the key."""
         cdef PyObject *found = PyDict_GetItemWithError(core, key)
         cdef JournalEntry entry
-        cdef object taken = None
+        cdef Cell cell
+        cdef unsigned long long place
+        cdef object address, taken = None
         if found is NULL:
             return None
         if type(<object>found) is not Cell:
             return sa_dict_pop_or_none(core, key)
-        entry = self.entry_with(core, key, <Cell>found)
-        self.expect_removal(entry)
+        cell = <Cell>found
+        entry = self.entry_with(core, key, cell)
+        address, place = self.expect_removal(entry), entry.place
         try:
             if write is not None:
-                self.enlist(write, entry.cell, ABSENT)
+                self.enlist(write, cell, ABSENT)
             taken = sa_dict_pop_or_none(core, key)
         finally:
-            if taken is not entry.cell:  # the keys' own code has changed the dict
+            if taken is not cell and entry.cell is not None:  # the keys' own code has changed the dict
                 self.spare_removal(entry)
-        if taken is entry.cell:
-            self.note_removed(entry)
-        elif type(taken) is Cell:
-            self.note_removed(self.entry_with(core, key, <Cell>taken))
+        if taken is not cell and type(taken) is Cell:
+            entry = self.entry_with(core, key, <Cell>taken)
+            address, place = self.expect_removal(entry), entry.place
+        if type(taken) is Cell:
+            self.note_removed(entry, address)
+            if entry.frame_bytes and entry.place != place:
+                self.doomed[entry.place] = entry
         return taken
 
     def delete(self, DictCore core not None, key):
@@ -242,8 +248,8 @@ cdef class WritingJournal(JournalCore):
         """What DictCore.clear does, in one piece."""
         cdef PyObject *key
         cdef PyObject *found
-        cdef Py_ssize_t position = 0
-        cdef list keys = [], cells = [], entries = []
+        cdef Py_ssize_t position = 0, index
+        cdef list keys = [], cells = [], entries = [], addresses = []
         cdef JournalEntry entry
         cdef Write write
         cdef list writes = self.admit_clear()
@@ -256,7 +262,7 @@ cdef class WritingJournal(JournalCore):
                     entry = self.make_entry(<object>key, <Cell>found) if entry is None else entry
                     entry.key = <object>key
                     entries.append(entry)
-                    self.expect_removal(entry)
+                    addresses.append(self.expect_removal(entry))
             for write in writes:
                 found = PyDict_GetItemWithError(core, write.key)
                 if found is not NULL and type(<object>found) is Cell:
@@ -268,8 +274,8 @@ cdef class WritingJournal(JournalCore):
         core.removing += 1
         try:
             PyDict_Clear(core)
-            for entry in entries:
-                self.note_removed(entry)
+            for index in range(len(entries)):  # pop() may need memory
+                self.note_removed(<JournalEntry>entries[index], addresses[index])
             self.forget_all(keys, cells)
         finally:
             core.removing -= 1
@@ -279,11 +285,11 @@ cdef class WritingJournal(JournalCore):
     cdef int forget_all(self, list keys, list cells) except -1:
         """Forget cells that have left the dict: all of them, also if Ctrl-C comes in between."""
         cdef object stopped = None
-        while cells:
-            key, cell = keys.pop(), cells.pop()
+        cdef Py_ssize_t index
+        for index in range(len(cells)):
             try:
-                if type(cell) is Cell:
-                    self.ledger.forget(<Cell>cell, closure_api.size_key(<PyObject *>key))
+                if type(cells[index]) is Cell:
+                    self.ledger.forget(<Cell>cells[index], closure_api.size_key(<PyObject *>keys[index]))
             except BaseException as error:
                 stopped = error
         if stopped is not None:

@@ -7,6 +7,7 @@ from spectral_alloc._record_writer import RecordWriter
 class Commit:
     entries: list[JournalEntry]
     things: list[Any]
+    written_count: int
     failures: list[tuple[JournalEntry, Exception]]
     def __init__(self, journal: JournalCore, express: Express, general: Any, with_edited: bool) -> None: ...
     def cancel(self) -> int: ...

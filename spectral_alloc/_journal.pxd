@@ -44,9 +44,9 @@ cdef class JournalCore:
     cdef JournalEntry entry_with(self, DictCore core, key, Cell cell)
     cdef int note_new(self, key, Cell cell) except -1
     cdef int note(self, DictCore core, key, Cell cell) except -1
-    cdef int expect_removal(self, JournalEntry entry) except -1
+    cdef object expect_removal(self, JournalEntry entry)
     cdef int spare_removal(self, JournalEntry entry) except -1
-    cdef int note_removed(self, JournalEntry entry) except -1
+    cdef int note_removed(self, JournalEntry entry, address) except -1
     cdef JournalEntry owner(self, Cell cell, unsigned long long place)
     cdef JournalEntry known(self, Cell cell)
     cdef bint has_latest(self, JournalEntry entry) except *
@@ -57,6 +57,6 @@ cdef class JournalCore:
                            sa_digest *sum, bint flat, unsigned long long parked) except -1
     cdef int removal_committed(self, JournalEntry entry) except -1
     cdef bint has_found(self, JournalEntry entry, thing) except *
-    cpdef int give_back(self, list entries) except -1
+    cpdef int give_back(self, dict taken) except -1
 
 cdef sa_digest sum_in(bytes digest) except *

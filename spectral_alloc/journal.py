@@ -245,14 +245,14 @@ class Journal(WritingJournal):
         try:
             if everything:
                 commit.add_edited()
-            places = self.log.write(commit)
+            dead = commit.finish(self.log.write(commit))
         except BaseException:
             commit.cancel()  # not left to its end: the traceback may keep it
             raise
         self.logged |= general.found_new
-        for segment, dead_bytes in commit.finish(places):
+        for segment, dead_bytes in dead:
             self.log.release_bytes(segment, dead_bytes)
-        self.commit_count += bool(places)
+        self.commit_count += bool(commit.written_count)
         if self.codec.train_due:
             self.on_backlog()
         if commit.failures:
