@@ -400,7 +400,7 @@ class Log(Segments):
     def check(self) -> None:
         """Raise AssertionError if an invariant does not hold. Cost: two system calls per segment."""
         self._enter()
-        with self._lock:
+        with self._sync_lock, self._lock:  # the first is that of who lets segments go, compaction perhaps
             self._raise_if_closed()
             assert self._bad_release_count == 0, f"{self._bad_release_count} releases of bytes that were not live"
             for segment in self._own_segments():

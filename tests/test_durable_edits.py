@@ -120,3 +120,44 @@ def test_an_edit_beside_a_commit_is_kept(
     subject.close()
     with ThermalDict.open(PATH, file_system=disk, readonly=True) as left:
         assert left["k"] == wanted
+
+
+class CheckedDisk(SimulatedFileSystem):
+    """A disk on which check() may begin before a file is removed, and goes on when its remover is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.remover: threading.Thread | None = None
+        self.removing, self.checking = threading.Event(), threading.Event()
+
+    def remove(self, path: str) -> None:
+        """Remove a file, after check() has begun if it does not wait for this."""
+        if self.remover is not None:
+            self.removing.set()
+            self.checking.wait(0.2)
+        super().remove(path)
+
+    def size(self, fd: int) -> int:
+        """The size of a file."""
+        if self.remover is not None:
+            self.checking.set()
+            self.remover.join()
+        return super().size(fd)
+
+
+def test_check_stands_segments_that_go_meanwhile() -> None:
+    """A compaction that lets its victims go while check() begins has done so before check() looks, or does it after."""
+    disk = CheckedDisk()
+    subject: Any = ThermalDict.open(PATH, file_system=disk)
+    log = subject._journal.log
+    for turn in range(2):
+        subject.update((number, [turn]) for number in range(10))
+        log.seal()
+        subject._journal.commit()
+    assert any(segment.is_dead() for segment in log.log_segments)
+    disk.remover = threading.Thread(target=log.sync)
+    disk.remover.start()
+    assert disk.removing.wait(60)
+    subject.check()
+    assert not any(segment.is_dead() for segment in log.log_segments)
+    subject.close()
