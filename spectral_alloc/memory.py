@@ -22,6 +22,7 @@ from spectral_alloc.generated_blocks import GENERATED_AXIS, GeneratedBlocks, axi
 from spectral_alloc.generative_space import GenerativeSpace
 from spectral_alloc.governor import governor
 from spectral_alloc.heat import FREQUENCY_PER_DOUBLING
+from spectral_alloc.memory_arguments import item_bytes, lengths_of, redundancy_of, whole
 from spectral_alloc.memory_disk import scrub
 from spectral_alloc.memory_rest import AUTO, COLD, HOT, WARM, demote, rest, settle
 from spectral_alloc.memory_stats import RESIDENCY_OF_BLOCK, MemoryStats, gather
@@ -30,7 +31,7 @@ from spectral_alloc.memory_touch import memory_array
 from spectral_alloc.residency import Residency
 from spectral_alloc.spectrum import Spectrum, zeros
 from spectral_alloc.stripes import ScrubReport, Stripes
-from spectral_alloc.units import format_bytes, parse_bytes
+from spectral_alloc.units import BYTES_MAX, format_bytes, parse_bytes
 
 __all__ = [
     "SMEM_AUTO",
@@ -110,10 +111,10 @@ class SpectralMemory(HeapCore):
         *,
         memory_limit: int | str | None = None,
         spill_dir: "str | os.PathLike[str] | None" = None,
-        seed: int = 0,
+        seed: SupportsIndex = 0,
         disk_limit: int | str | None = None,
         codec: str | None = None,
-        redundancy: int = 0,
+        redundancy: SupportsIndex = 0,
         file_system: FileSystem = REAL_FILE_SYSTEM,
     ) -> None:
         if self._is_open:
@@ -121,13 +122,12 @@ class SpectralMemory(HeapCore):
         spectrum = Spectrum(n_zeros)
         limit_bytes = None if memory_limit is None else parse_bytes(memory_limit, "memory_limit")
         disk_bytes = None if disk_limit is None else parse_bytes(disk_limit, "disk_limit")
-        if not isinstance(seed, int):
-            raise TypeError(f"seed must be an int, not {seed!r}")
+        seed, parity_count = whole(seed, "seed"), redundancy_of(redundancy)
         store = ColdStore(spill_dir, disk_bytes, file_system)
         self._spectrum = spectrum
         self._spill = spill_dir, disk_bytes
         self._retuned = 0
-        frames = Stripes(store, redundancy) if redundancy != 0 else store
+        frames = Stripes(store, parity_count) if parity_count else store
         self._generated = GeneratedBlocks(self, seed)
         frame_codec = FrameCodec(codec, sample_limit_bytes=CODEC_SAMPLE_BYTES)
         self._tiers = MemoryTiers(self, frames, frame_codec, self._generated)
@@ -194,7 +194,7 @@ class SpectralMemory(HeapCore):
         self,
         address: int | None = None,
         dtype: DTypeLike = np.uint8,
-        shape: "int | Sequence[int] | None" = None,
+        shape: "SupportsIndex | Sequence[SupportsIndex] | None" = None,
         *,
         resident_limit: int | str | None = None,
     ) -> NDArray[Any]:
@@ -203,8 +203,9 @@ class SpectralMemory(HeapCore):
         Without an address: a new array of zeros of any size on no block, whose pages come when they are touched and
         leave, packed, above resident_limit (None: a quarter of the memory limit); docs/touch.md.
         Parameters: dtype, shape (None: one dimension, as many items as fit).
-        Errors: ValueError when the block is smaller than the array or the dtype holds objects; StaleAddressError or
-        UnknownAddressError. Cost: a view and an array object; a block that is away comes back. Threads: any.
+        Errors: ValueError when the block is smaller than the array or the dtype holds objects or nothing; TypeError
+        for another shape; StaleAddressError or UnknownAddressError. Cost: a view and an array object; a block that is
+        away comes back. Threads: any.
 
         >>> from spectral_alloc import SpectralMemory
         >>> with SpectralMemory() as mem:
@@ -226,15 +227,15 @@ class SpectralMemory(HeapCore):
         kind = np.dtype(dtype)
         if kind.hasobject:
             raise ValueError(f"a block holds bytes, not Python objects: dtype {kind} cannot lie in one")
+        lengths = None if shape is None else lengths_of(shape)
         view = self.view(address)
         size = view.nbytes
-        if shape is None:
-            shape = size // kind.itemsize
-        items = shape if isinstance(shape, int) else int(prod(shape))
-        wanted = items * kind.itemsize
+        if lengths is None:
+            lengths = (size // item_bytes(kind),)
+        wanted = prod(lengths) * kind.itemsize
         if wanted > size:
             raise ValueError(f"an array of {wanted} bytes does not fit the block of {size} at {address:#018x}")
-        made: NDArray[Any] = np.ndarray(shape, kind, buffer=view)
+        made: NDArray[Any] = np.ndarray(lengths, kind, buffer=view)
         return made
 
     def resolve(self, address: int) -> BlockInfo:
@@ -330,6 +331,7 @@ class SpectralMemory(HeapCore):
 
     def promote(self, address: int) -> Residency:
         """Bring the bytes of a block into place and return where they are now. Errors: as view."""
+        self._look(address)  # which says so if it is no address
         self._tiers.come_back(address)
         return self.where(address)
 
@@ -354,7 +356,7 @@ class SpectralMemory(HeapCore):
         """
         return settle(self._tiers)
 
-    def compact(self, step_bytes: int = STEP_BYTES) -> int:
+    def compact(self, step_bytes: SupportsIndex = STEP_BYTES) -> int:
         """Move blocks together so that resident memory follows what is live; returns the bytes that were moved.
 
         Parameters: step_bytes (moved or looked at under a lock at once: 256 KiB take about 0.2 ms).
@@ -362,9 +364,10 @@ class SpectralMemory(HeapCore):
         memory limit presses. Threads: any; the GIL is released.
         """
         self._raise_closed()
-        if step_bytes < 1:
+        step = whole(step_bytes, "step_bytes")
+        if step < 1:
             raise ValueError(f"step_bytes must be at least 1, not {step_bytes!r}")
-        moved = self._tiers.compact(step_bytes)
+        moved = self._tiers.compact(min(step, BYTES_MAX))
         self._tiers.compact_files(None)
         return moved
 

@@ -90,3 +90,70 @@ def test_integers_of_any_type_are_taken(mem: SpectralMemory) -> None:
     mem.memory_limit = 1 << 20
     with pytest.raises(MemoryError, match="never fits"):
         mem.malloc(np.int64(1 << 22))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [np.int64(5), (np.int32(5),), [np.uint8(5)], np.array([5]), 5])
+def test_lengths_of_an_array_are_integers_of_any_type(mem: SpectralMemory, shape: Any) -> None:
+    """What says its integer itself serves as a length of an array on a block, alone and in a shape."""
+    array = mem.array(mem.calloc(80), "f8", shape)
+    assert array.shape == (5,)
+
+
+@pytest.mark.parametrize("shape", [1.0, "5", (2, 1.5), (None,), {2.0: 1}, object()])
+def test_what_is_no_shape_is_refused_by_name(mem: SpectralMemory, shape: Any) -> None:
+    """A float or a text as a length is a TypeError that names the shape, and the block is not viewed after it."""
+    address = mem.calloc(80)
+    with pytest.raises(TypeError, match=r"^shape must be "):
+        mem.array(address, "f8", shape)
+    assert mem.resolve(address).pins == 0
+
+
+@pytest.mark.parametrize("kind", ["S", "U", "V0"])
+def test_items_without_bytes_need_a_shape(mem: SpectralMemory, kind: str) -> None:
+    """As many items as fit are asked for, of a dtype of 0 bytes: a ValueError that names the dtype."""
+    address = mem.calloc(80)
+    with pytest.raises(ValueError, match=f"{np.dtype(kind)}.* 0 bytes"):
+        mem.array(address, kind)
+    assert mem.resolve(address).pins == 0
+
+
+@pytest.mark.parametrize("setting", ["redundancy", "seed"])
+@pytest.mark.parametrize("wrong", [1.0, "a", None, b"1", (1,)])
+def test_settings_of_a_heap_that_are_no_ints_are_named(setting: str, wrong: Any) -> None:
+    """A heap whose redundancy or seed is no int is refused with a TypeError that names the setting."""
+    with pytest.raises(TypeError, match=f"^{setting} must be an int, not "):
+        SpectralMemory(**{setting: wrong})
+
+
+@pytest.mark.parametrize("wrong", [-1, 3, 1 << 70])
+def test_redundancy_out_of_range_is_named(wrong: int) -> None:
+    """Parity shards below 0 or above 2 are a ValueError that names them."""
+    with pytest.raises(ValueError, match=f"^redundancy must be 0 to 2 parity shards, not {wrong}"):
+        SpectralMemory(redundancy=wrong)
+
+
+def test_settings_of_a_heap_are_integers_of_any_type() -> None:
+    """Seed and redundancy may be NumPy's, and mean what the same int means."""
+    made = SpectralMemory(seed=np.int64(3), redundancy=np.uint8(1))
+    with made as mem, SpectralMemory(seed=3, redundancy=1) as twin:
+        assert mem.space == twin.space
+        address = mem.malloc(100)
+        assert address == twin.malloc(100)
+        for each in (mem, twin):
+            each.write(address, bytes(range(100)))
+            each.demote(address)
+            each.demote(address)
+        assert mem.scrub() == twin.scrub()
+
+
+@pytest.mark.parametrize("wrong", [1.0, "1", None])
+def test_moves_by_hand_name_what_is_no_int(mem: SpectralMemory, wrong: Any) -> None:
+    """promote and demote of what is no address, and steps of what is no size, are TypeErrors that say so."""
+    for move in (mem.promote, mem.demote):
+        with pytest.raises(TypeError, match=r"^an address is an int, not "):
+            move(wrong)
+    with pytest.raises(TypeError, match=r"^step_bytes must be an int, not "):
+        mem.compact(wrong)
+    with pytest.raises(ValueError, match=r"^step_bytes must be at least 1"):
+        mem.compact(np.int64(0))
+    assert mem.compact(np.int64(1 << 20)) == mem.compact(1 << 200) == 0
