@@ -173,14 +173,53 @@ cdef class HeapCore(HeapMoves):
     cdef int settle_new(self, uint64_t address, int64_t bytes) except -1:
         """Make room for a new block; without it, and when that is interrupted, there is no new block."""
         try:
-            self._relieve()
-            if self.is_overfull():
-                self._relieve_at_last()
-            if self.is_overfull():
-                refuse_more(bytes, self.budget_.limit, self.charged_bytes(), self._obstacle())
+            self.settle_more(bytes)
         except BaseException:
             self.free(address)
             raise
+        return 0
+
+    cdef int settle_more(self, int64_t bytes) except -1:
+        """Make room until no more is above the limit than may be, or refuse the bytes for which it was made."""
+        self._relieve()
+        if self.is_overfull():
+            self._relieve_at_last()
+        if self.is_overfull():
+            refuse_more(bytes, self.budget_.limit, self.charged_bytes(), self._obstacle())
+        return 0
+
+    def _guarded(self):
+        """Addresses of blocks that stay in place while room is made: SpectralMemory's."""
+        return []
+
+    def _reserve(self, uint64_t address, int64_t more):
+        """Before a block takes so many bytes more: there is room for them, or a MemoryError and nothing has changed."""
+        cdef unsigned forks = self.forks
+        self.raise_if_closed()
+        if self.budget_.excess(more) <= 0:
+            return
+        guarded = self._guarded()
+        guarded.append(address)
+        self.reserve(more)
+        try:
+            self.settle_more(more)
+        finally:
+            if self.forks == forks:
+                self.reserve(-more)
+            guarded.remove(address)
+
+    cdef int reserve_growth(self, uint64_t address, int64_t bytes) except -1:
+        """As _reserve, for what a block of that many bytes takes more than the block takes now."""
+        cdef sa_block block
+        if sa_heap_look(&self.heap, address, &block) != SA_OK or block.pins > 0:
+            return 0  # it will be refused
+        if block.state == SA_GROWN or bytes <= <int64_t>block.size:
+            return 0
+        if block.state == SA_FRAME or block.state == SA_FRAME_EXTENT:
+            bytes -= <int64_t>block.frame_bytes
+        elif block.state != SA_PLACE:
+            bytes -= <int64_t>block.size
+        self._reserve(address, bytes)
         return 0
 
     def _make_way(self, number, size, wanted=0):
@@ -209,9 +248,7 @@ cdef class HeapCore(HeapMoves):
     def _make_room(self):
         """After pages were written: within the limit again, or a MemoryError."""
         if is_exceeded(self.budget_):
-            self._relieve()
-            if self.is_overfull():
-                refuse_more(SA_PAGE_BYTES, self.budget_.limit, self.charged_bytes())
+            self.settle_more(SA_PAGE_BYTES)
 
     def free(self, address):
         """Free a block; StaleAddressError if that was done, BufferError while it is viewed. O(1)."""
@@ -352,11 +389,14 @@ Count an access, bring the block back if it has earned that, and return its Resi
             self._written_small(number)
 
     def realloc(self, address, size):
-        """Give a block another size at the same address; its first bytes stay, new ones are undefined."""
+        """Give a block another size at the same address; its first bytes stay, new ones are undefined.
+
+        MemoryError when there is no room for what it is larger by; then the block is as it was."""
         cdef uint64_t number = block_of(address)
         self.raise_if_closed()
         cdef int64_t bytes = self.size_of(size, sa_address_axis(number))
         cdef bint is_generated = sa_address_axis(number) == SA_AXIS_GENERATED
+        self.reserve_growth(number, bytes)
         while not (self._resize_pages(number, bytes) if is_generated else self._resize(number, bytes) == SA_OK):
             self._come_back(number)
         self.settle(sa_address_class(number))

@@ -1,12 +1,13 @@
 """HeapLedger: what a heap has taken, as its budget knows it. Truth: resident_bytes of core/heap_arena.h.
 
 Nouns: a *budget* is a limit and what is used of it (_cell.pyx); *charged* is what it knows of each arena; an *entry* is
-a row of the index of written pages (_heap.pyx).
+a row of the index of written pages (_heap.pyx); *reserved* is what a block is about to take, for which room is made.
 
     charged      12 x int64      resident bytes of each arena
     index_bytes  int64           entries and tables of written pages
+    reserved     int64           of reservations that are held now
 
-Invariant: the budget is charged with the sum of both, which is what is there when a call returns; what C users allocate
+Invariant: the budget is charged with the sum of all, which is what is there when a call returns; what C users allocate
 in between is charged at the next call.
 Threads: the GIL. Cost: a few instructions where nothing has changed.
 """
@@ -45,6 +46,17 @@ cdef class HeapLedger:
         self.index_bytes += difference
         charge_budget(self.budget_, difference)
 
+    cdef void reserve(self, int64_t difference) noexcept:
+        """Count bytes that are not there yet, so that room is made for them."""
+        self.reserved += difference
+        charge_budget(self.budget_, difference)
+
+    def _forget_reserved(self):
+        """In the child of a fork the threads that made reservations do not exist."""
+        self.forks += 1
+        if self.budget_ is not None:
+            self.reserve(-self.reserved)
+
     cdef int settle(self, unsigned number) except -1:
         """Charge what an arena has taken, and make room if that is too much."""
         self.charge(number)
@@ -70,9 +82,9 @@ cdef class HeapLedger:
     def rebudget(self, Budget budget not None):
         """Charge another budget from now on."""
         self.charge_all()
-        charge_budget(self.budget_, -self.charged_bytes())
+        charge_budget(self.budget_, -self.charged_bytes() - self.reserved)
         self.budget_ = budget
-        charge_budget(budget, self.charged_bytes())
+        charge_budget(budget, self.charged_bytes() + self.reserved)
 
     def excess_bytes(self, long long slack=0):
         """Bytes above the limit less `slack`; negative when there is room."""

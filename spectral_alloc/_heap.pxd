@@ -35,6 +35,8 @@ cdef class HeapCore(HeapMoves):
     cdef uint64_t allocate_slow(self, uint64_t bytes, uint32_t zero, unsigned channel, unsigned axis, unsigned hint,
                                 bint zeroed) except 0
     cdef int settle_new(self, uint64_t address, int64_t bytes) except -1
+    cdef int settle_more(self, int64_t bytes) except -1
+    cdef int reserve_growth(self, uint64_t address, int64_t bytes) except -1
     cdef bint is_overfull(self) noexcept
     cdef object access_slow(self, uint64_t address, int status, uint32_t state)
     cdef Pin pin(self, uint64_t address, bint is_readonly)

@@ -161,6 +161,9 @@ class SpectralMemory(HeapCore):
     def _obstacle(self) -> str:
         return self._tiers.obstacle
 
+    def _guarded(self) -> list[int]:
+        return self._tiers.guarded
+
     def _make_way(self, number: int, size: int, wanted: int = 0) -> bool:
         return self._tiers.make_way(number, size, wanted)
 
@@ -485,6 +488,7 @@ class SpectralMemory(HeapCore):
         """Nothing is left to the background writer."""
 
     def _after_fork_in_child(self) -> None:
+        self._forget_reserved()
         self._tiers.after_fork_in_child()
 
 

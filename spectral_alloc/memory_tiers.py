@@ -93,7 +93,7 @@ class MemoryTiers:
         self.obstacle = ""  # what failed in the last relief
         self.relieving = threading.RLock()
         self._tickets: dict[int, threading.RLock] = {}
-        self._guarded: list[int] = []
+        self.guarded: list[int] = []
 
     @property
     def core(self) -> HeapCore:
@@ -107,6 +107,9 @@ class MemoryTiers:
     def come_back(self, address: int) -> None:
         """Bring the bytes of a block into place; raises StaleAddressError, CorruptFrameError, OSError or
         MemoryError."""
+        state, size, *_ = self.core._look(address)
+        if state == GROWN and (axis_of(address) != GENERATED_AXIS or size <= self.core.budget.limit_bytes):
+            self.core._reserve(address, size)  # it holds nothing now: this is as if it were new
         wanted = 1
         while (error := self._bring(address)) is not None:
             wanted *= 2
@@ -114,11 +117,11 @@ class MemoryTiers:
                 raise error
         if self.core.excess_bytes() > 0:
             # Not at the cost of the block itself: whoever wanted it would bring it back for ever.
-            self._guarded.append(address)
+            self.guarded.append(address)
             try:
                 self.core._relieve()
             finally:
-                self._guarded.remove(address)
+                self.guarded.remove(address)
 
     def _bring(self, address: int) -> MemoryError | None:
         """As come_back, without making room; the error if its arena has none."""
@@ -268,11 +271,11 @@ class MemoryTiers:
         """
         if self.is_inside():
             return False
-        self._guarded.append(wanted)
+        self.guarded.append(wanted)
         try:
             return self._made_way(number, size_bytes)
         finally:
-            self._guarded.remove(wanted)
+            self.guarded.remove(wanted)
 
     def _made_way(self, number: int, size_bytes: int) -> bool:
         freed = failures = 0
@@ -344,7 +347,7 @@ class MemoryTiers:
             state, size, _, _, heat, _, pins, _ = self.core._look(address)
         except KeyError:
             return 0  # freed meanwhile
-        if state not in (BYTES, EXTENT) or pins or address in self._guarded:
+        if state not in (BYTES, EXTENT) or pins or address in self.guarded:
             return 0
         data = self.core._copy_out(address, state, size)
         if data is None:
@@ -483,7 +486,7 @@ class MemoryTiers:
 
     def after_fork_in_child(self) -> None:
         """No lock or ticket of the parent's other threads is valid here."""
-        self.relieving, self._tickets, self._guarded = threading.RLock(), {}, []
+        self.relieving, self._tickets, self.guarded = threading.RLock(), {}, []
         self.codec.after_fork()
         self.generated.after_fork_in_child()
         self.store.after_fork_in_child()
