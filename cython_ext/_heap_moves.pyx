@@ -56,8 +56,10 @@ cdef class HeapMoves(HeapPages):
         return result if status == SA_OK else None
 
     def _replace(self, uint64_t address, uint32_t source, uint64_t expected, uint32_t to, data, uint64_t length,
-                 uint64_t where):
-        """Replace what a block holds; the place to release (or -1) if that was done, else None."""
+                 uint64_t where, set taken=None):
+        """Replace what a block holds; the place to release (or -1) if that was done, else None.
+
+        `where` is added to `taken` if it was done: in here no Ctrl-C can come between."""
         cdef sa_block old
         cdef int status
         cdef Py_buffer buffer
@@ -75,6 +77,8 @@ cdef class HeapMoves(HeapPages):
         self.charge(sa_address_class(address))
         if status != SA_OK:
             return None
+        if taken is not None:
+            taken.add(where)
         if source == SA_GROWN:
             self.page_turns += 1
             self.drop_pages(address, 0)

@@ -10,7 +10,15 @@ class HeapMoves(HeapPages):
     def _look(self, address: int) -> tuple[int, int, int, int, int, int, int, int]: ...
     def _copy_out(self, address: int, state: int, length: int) -> bytes | None: ...
     def _replace(
-        self, address: int, source: int, expected: int, to: int, data: Buffer | None, length: int, where: int
+        self,
+        address: int,
+        source: int,
+        expected: int,
+        to: int,
+        data: Buffer | None,
+        length: int,
+        where: int,
+        taken: set[int] | None = None,
     ) -> tuple[int, int] | None: ...
     def _retune(self, address: int, hint: int, heat: int) -> None: ...
     def _victims(self, number: int, mask: int, window: int, count: int) -> list[int]: ...

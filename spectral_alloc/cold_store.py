@@ -80,14 +80,21 @@ class ColdStore(Segments):
         total_bytes = sum(lengths)
         if 0 in lengths:
             raise ValueError("a frame must not be empty: it would share its place with the next one")
-        with self._lock:
-            self._raise_if_closed()
-            if not lengths:
-                return []
-            self._settle_active()
-            self._refuse_beyond_limit(total_bytes, moving)
-            segment = self._segment_with_room(total_bytes)
-            return self._write(segment, [(frames, lengths)], moving)
+        places: list[int] = []
+        try:
+            with self._lock:
+                self._raise_if_closed()
+                if not lengths:
+                    return []
+                self._settle_active()
+                self._refuse_beyond_limit(total_bytes, moving)
+                segment = self._segment_with_room(total_bytes)
+                places = self._write(segment, [(frames, lengths)], moving)
+            return places  # noqa: RET504  # they must have a name where it is interrupted
+        except BaseException:  # Ctrl-C on the way out: the caller never learns the places
+            for place, length in zip(places, lengths, strict=False):
+                self.release(place, length)
+            raise
 
     def read(self, place: int, length: int) -> bytes:
         """Return the ``length`` bytes at ``place``.

@@ -21,7 +21,7 @@ from spectral_alloc.stripes import ScrubReport, Stripes
 if TYPE_CHECKING:
     from spectral_alloc.memory_tiers import MemoryTiers
 
-__all__ = ["compact_files", "has_dead_files", "scrub"]
+__all__ = ["compact_files", "has_dead_files", "release_all", "scrub"]
 
 DEAD_SHARE = 1.0  # of what lives on disk: from here on files are compacted
 DEAD_BYTES_MIN = 8 << 20  # less is not worth a walk
@@ -69,6 +69,16 @@ def compact_files(tiers: "MemoryTiers", count_max: int | None = None) -> int:
     return moved + move_frames(tiers, store, pending)
 
 
+def release_all(store: ColdStore | Stripes, held: list[tuple[int, int]]) -> None:
+    """Release pieces at (place, length); Ctrl-C meanwhile costs the disk one of them at most."""
+    try:
+        while held:
+            store.release(*held.pop())
+    finally:
+        if held:
+            release_all(store, held)
+
+
 def move_frames(tiers: "MemoryTiers", store: ColdStore, pending: list[tuple[int, int, int]]) -> int:
     """Write frames anew; damaged ones stay where they are, so that a read says what is wrong. Returns the bytes."""
     taken, frames = [], []
@@ -78,16 +88,15 @@ def move_frames(tiers: "MemoryTiers", store: ColdStore, pending: list[tuple[int,
         except (CorruptFrameError, OSError):
             continue
         taken.append((address, where, length))
-    moved = 0
+    moved: set[int] = set()
     places = store.append(frames, moving=True) if frames else []
-    for (address, where, length), place in zip(taken, places, strict=True):
-        done = None
-        try:
-            done = tiers.core._replace(address, PLACE, where, PLACE, None, length, place)
-        finally:
-            store.release(where if done is not None else place, length)
-        moved += length if done is not None else 0
-    return moved
+    try:
+        for (address, where, length), place in zip(taken, places, strict=True):
+            tiers.core._replace(address, PLACE, where, PLACE, None, length, place, moved)
+    finally:
+        pairs = zip(taken, places, strict=True)
+        release_all(store, [(where if place in moved else place, length) for (_, where, length), place in pairs])
+    return sum(length for (*_, length), place in zip(taken, places, strict=True) if place in moved)
 
 
 def scrub(tiers: "MemoryTiers") -> ScrubReport:

@@ -42,7 +42,7 @@ from spectral_alloc.disk_costs import Cost, DiskCosts
 from spectral_alloc.errors import CorruptFrameError
 from spectral_alloc.frame import FrameCodec
 from spectral_alloc.generated_blocks import GENERATED_AXIS, GeneratedBlocks, axis_of
-from spectral_alloc.memory_disk import compact_files, has_dead_files
+from spectral_alloc.memory_disk import compact_files, has_dead_files, release_all
 from spectral_alloc.stripes import Stripes
 
 __all__ = ["STEP_BYTES", "MemoryTiers"]
@@ -133,15 +133,15 @@ class MemoryTiers:
                     data = self.bytes_of(address, found)
                     if data is None:
                         continue
+                    done: set[int] = set()
                     try:
-                        done = self.core._replace(address, state, where, BYTES, data or None, size, where & 0xFF)
+                        self.core._replace(address, state, where, BYTES, data or None, size, where & 0xFF, done)
                     except MemoryError as error:
                         return error
-                    if done is None:
-                        continue
-                    self.promotions += 1
-                    if done[0] >= 0:
-                        self.store.release(*done)
+                    finally:
+                        if done and state == PLACE:
+                            self.store.release(where, found[3])
+                    self.promotions += len(done)
         finally:
             self._tickets.pop(address, None)
         return None
@@ -380,10 +380,12 @@ class MemoryTiers:
             self._note("no memory for a frame", MemoryError(f"the arena of {address:#018x} is full"))
         return size - len(frame) if done else 0
 
-    def _replaced(self, address: int, state: int, to: int, data: bytes | None, length: int, where: int) -> bool | None:
+    def _replaced(
+        self, address: int, state: int, to: int, data: bytes | None, length: int, where: int, *taken: set[int]
+    ) -> bool | None:
         """Whether a block was replaced; None if there is no memory for what is to stand for it."""
         try:
-            done = self.core._replace(address, state, 0, to, data, length, where)
+            done = self.core._replace(address, state, 0, to, data, length, where, *taken)
         except MemoryError as error:
             if to != FRAME:
                 self._note("no memory for a stub", error)
@@ -420,9 +422,16 @@ class MemoryTiers:
             batch = [pending.pop()]
             while pending and sum(len(frame) for *_, frame in batch) < batch_bytes:
                 batch.append(pending.pop())
+            places: list[int] = []
+            taken: set[int] = set()
             start = perf_counter()
             try:
                 places = self._append(batch)
+                self.costs.add(Cost.WRITTEN, sum(len(frame) for *_, frame in batch), perf_counter() - start)
+                for (address, state, frame), place in zip(batch, places, strict=True):
+                    if self._replaced(address, state, PLACE, None, len(frame), place, taken):
+                        self.spills += 1
+                        freed += len(frame)
             except OSError as error:
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
                 if full and len(batch) > 1:  # fewer may fit
@@ -432,13 +441,9 @@ class MemoryTiers:
                 self._note("disk full" if full else "disk failed", error)
                 pending.clear()
                 return freed
-            self.costs.add(Cost.WRITTEN, sum(len(frame) for *_, frame in batch), perf_counter() - start)
-            for (address, state, frame), place in zip(batch, places, strict=True):
-                if self._replaced(address, state, PLACE, None, len(frame), place):
-                    self.spills += 1
-                    freed += len(frame)
-                else:
-                    self.store.release(place, len(frame))
+            finally:
+                pairs = zip(batch, places, strict=False)
+                release_all(self.store, [(place, len(frame)) for (*_, frame), place in pairs if place not in taken])
         return freed
 
     def _append(self, batch: list[tuple[int, int, bytes]]) -> list[int]:

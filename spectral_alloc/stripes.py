@@ -8,7 +8,8 @@ which stays when its shard is written anew elsewhere; a stripe is *thin* when ha
 
 Invariants (``check`` walks them):
 1. A shard is on disk as long as its stripe: dead frames are needed to compute live ones.
-2. Every live frame is in exactly one stripe; a stripe has a live frame.
+2. Every live frame is in exactly one stripe; a stripe has a live frame. ``_stripe_of`` alone says so, and Ctrl-C
+   between two lines finds nothing half done.
 3. Thin stripes are written anew at the next append, so the disk holds at most about twice what is live, and parity.
 
 Threads: any; one lock, which is held while a stripe is read or written.
@@ -17,7 +18,7 @@ Cost: append writes a tenth to a fifth more; a damaged frame takes a read of its
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from spectral_alloc._frame import crc32c
@@ -55,12 +56,6 @@ class _Stripe:
     names: list[int]  #: of the frames, those that are dead too
     data: list[_Shard]
     parity: list[_Shard]
-    live: set[int] = field(default_factory=set)  #: names
-
-    @property
-    def is_thin(self) -> bool:
-        """Whether so few frames live that writing them anew saves disk."""
-        return len(self.live) <= len(self.names) * THIN_SHARE
 
     def is_in(self, segments: set[int]) -> bool:
         """Whether a shard lies in one of these files."""
@@ -105,7 +100,8 @@ class Stripes:
     def _append(self, frames: Sequence[bytes], classes: Sequence[int], segments: set[int]) -> list[int]:
         with self._lock:
             named: list[tuple[int | None, bytes, int]] = [(None, *pair) for pair in zip(frames, classes, strict=True)]
-            old = self._thin_frames(segments)
+            thin = self._thin(segments)
+            old = [pair for stripe in thin for pair in self._live_frames(stripe)]
             for number, (name, frame) in enumerate(old):
                 named.append((name, frame, number % DATA_MAX))
             groups = grouped([number for *_, number in named])
@@ -113,40 +109,53 @@ class Stripes:
             for group in groups:
                 data = [named[number][1] for number in group]
                 shards += data + encode(data, self._parity_count == PARITY_MAX)
-            places = iter(self.store.append(shards, moving=bool(old)) if old else self.store.append(shards))
-            written = iter(shards)
-            names = [0] * len(named)
-            for group in groups:
-                made = [_Shard(next(places), len(shard := next(written)), crc32c(shard)) for _ in group]
-                parity = [
-                    _Shard(next(places), len(shard := next(written)), crc32c(shard)) for _ in range(self._parity_count)
-                ]
-                for number, shard_of in zip(group, made, strict=True):
-                    known = named[number][0]
-                    names[number] = shard_of.place if known is None else known
-                self._adopt(_Stripe([names[number] for number in group], made, parity))
-            return names[: len(frames)]
+            places = self.store.append(shards, moving=bool(old)) if old else self.store.append(shards)
+            names = [-1] * len(named)
+            made: list[_Stripe] = []
+            try:
+                written = map(_Shard, places, map(len, shards), map(crc32c, shards))
+                for group in groups:
+                    data_shards = [next(written) for _ in group]
+                    for number, shard in zip(group, data_shards, strict=True):
+                        known = named[number][0]
+                        names[number] = shard.place if known is None else known
+                    parity = [next(written) for _ in range(self._parity_count)]
+                    made.append(_Stripe([names[number] for number in group], data_shards, parity))
+                for stripe in made:
+                    self._stripe_of.update(dict.fromkeys(stripe.names, stripe))
+                for stripe in thin:
+                    self._forget(stripe)
+                return names[: len(frames)]
+            except BaseException:
+                # Ctrl-C above all: the caller never learns the new names, so what they name must not live.
+                for name in names[: len(frames)]:
+                    self._stripe_of.pop(name, None)
+                kept = [shard for stripe in made if self._live(stripe) for shard in stripe.data + stripe.parity]
+                adopted = {shard.place for shard in kept}
+                for place, frame in zip(places, shards, strict=True):
+                    if place not in adopted:
+                        self.store.release(place, len(frame))
+                for stripe in thin:
+                    self._forget(stripe)
+                raise
 
-    def _adopt(self, stripe: _Stripe) -> None:
-        """Make a stripe the one of its frames; frames that come from a thin stripe leave that."""
-        stripe.live.update(stripe.names)
-        for name in stripe.names:
-            before = self._stripe_of.get(name)
-            self._stripe_of[name] = stripe
-            if before is not None:
-                self._forget(before, name)
+    def _live(self, stripe: _Stripe) -> list[int]:
+        """The names of a stripe's frames that live."""
+        return [name for name in stripe.names if self._stripe_of.get(name) is stripe]
 
-    def _thin_frames(self, segments: set[int]) -> list[tuple[int, bytes]]:
-        """(name, frame) of all live frames in thin stripes and in those with a shard in one of these files."""
+    def _thin(self, segments: set[int]) -> list[_Stripe]:
+        """Stripes of which so few frames live that writing them anew saves disk, or with a shard in these files."""
+        stripes = {id(stripe): stripe for stripe in self._stripe_of.values()}.values()
+        return [s for s in stripes if len(self._live(s)) <= len(s.names) * THIN_SHARE or s.is_in(segments)]
+
+    def _live_frames(self, stripe: _Stripe) -> list[tuple[int, bytes]]:
+        """(name, frame) of all live frames of a stripe that can be read."""
         found = []
-        stripes = self._stripe_of.values()
-        thin = {id(stripe): stripe for stripe in stripes if stripe.is_thin or stripe.is_in(segments)}
-        for stripe in thin.values():
-            for name in sorted(stripe.live):
-                try:
-                    found.append((name, self._frame(stripe, name)))
-                except (CorruptFrameError, OSError):
-                    continue  # a read of it will say what is wrong
+        for name in sorted(self._live(stripe)):
+            try:
+                found.append((name, self._frame(stripe, name)))
+            except (CorruptFrameError, OSError):
+                continue  # a read of it will say what is wrong
         return found
 
     def read(self, name: int, length: int) -> bytes:
@@ -200,15 +209,20 @@ class Stripes:
     def release(self, name: int, length: int) -> None:
         """Declare a frame dead. Never raises."""
         with self._lock:
-            stripe = self._stripe_of.pop(name, None)
-            if stripe is not None:
-                self._forget(stripe, name)
+            stripe = self._stripe_of.get(name)
+            try:
+                self._stripe_of.pop(name, None)
+            finally:
+                if stripe is not None:
+                    self._forget(stripe)
 
-    def _forget(self, stripe: _Stripe, name: int) -> None:
-        """One frame less lives in a stripe; without any its shards go."""
-        stripe.live.discard(name)
-        if not stripe.live:
-            for shard in stripe.data + stripe.parity:
+    def _forget(self, stripe: _Stripe) -> None:
+        """Let the shards of a stripe go if no frame of it lives any more."""
+        if self._live(stripe):
+            return
+        for shards in (stripe.data, stripe.parity):
+            while shards:
+                shard = shards.pop()
                 self.store.release(shard.place, shard.length)
 
     def scrub(self) -> ScrubReport:
@@ -220,7 +234,7 @@ class Stripes:
                 checked += len(stripe.data) + len(stripe.parity)
                 repaired += self._repair(stripe)
                 for name, shard in zip(stripe.names, stripe.data, strict=True):
-                    if name in stripe.live and self._shard(shard) is None:
+                    if self._stripe_of.get(name) is stripe and self._shard(shard) is None:
                         lost.append(name)
         return ScrubReport(checked, repaired, tuple(lost))
 
@@ -253,8 +267,7 @@ class Stripes:
         self.store.check()
         with self._lock:
             for name, stripe in self._stripe_of.items():
-                assert name in stripe.live, f"{name:#x} is dead and still in a stripe"
-                assert stripe.live <= set(stripe.names), "a stripe has a live frame that it does not know"
+                assert name in stripe.names, f"{name:#x} is in a stripe that does not know it"
                 assert len(stripe.data) == len(stripe.names) <= DATA_MAX, "a stripe is too long"
                 assert len(stripe.parity) == self._parity_count, "a stripe lacks parity"
 
