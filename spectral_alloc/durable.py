@@ -151,13 +151,14 @@ def refuse_foreign(path: str, file_system: FileSystem) -> None:
     """ValueError for a directory without a log whose files of our names are not ours: they would be overwritten."""
     if is_place_of_log(path, file_system, with_lock=False):
         return
-    for name, sizes, start in ((LOCK_NAME, (0, LOG_ID_BYTES), b""), (HEAT_NAME, None, HEAT)):
+    # A crash may have left a part of a lock.
+    for name, bytes_max, start in ((LOCK_NAME, LOG_ID_BYTES, b""), (HEAT_NAME, None, HEAT)):
         try:
             file = OpenFile(file_system, file_system.open_reading, os.path.join(path, name))
         except FileNotFoundError:
             continue
         size = file_system.size(file.fd)
-        if (sizes and size not in sizes) or (size and file_system.read_some(file.fd, len(start), 0) != start):
+        if (bytes_max is not None and size > bytes_max) or (size and file_system.read_some(file.fd, len(start), 0) != start):
             place = os.path.join(path, name)
             raise ValueError(f"{place} is not ours and would be overwritten: give the dict a directory of its own")
 

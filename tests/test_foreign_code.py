@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -239,3 +240,21 @@ def test_a_recipe_is_given_the_key_of_the_entry() -> None:
         del made
         assert subject.where(100) is Residency.REGROWN
         assert type(subject[100][1]) is numpy.int64
+
+
+def test_a_durable_dict_overwrites_nothing_of_others(tmp_path: Path) -> None:
+    """A directory with a file of the program's own called lock or heat is refused; it stays as it is."""
+    for name in ("lock", "heat"):
+        place = tmp_path / name
+        place.mkdir()
+        (place / name).write_text("precious text, not ours")
+        with pytest.raises(ValueError, match="is not ours and would be overwritten"):
+            ThermalDict.open(place)
+        assert [(path.name, path.read_text()) for path in place.iterdir()] == [(name, "precious text, not ours")]
+    with pytest.raises(FileNotFoundError, match="no durable dict is kept here"):
+        spectral_alloc.verify(tmp_path)
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    (torn / "lock").write_bytes(b"12345")
+    with ThermalDict.open(torn) as subject:
+        subject["a"] = 1
