@@ -158,7 +158,8 @@ def refuse_foreign(path: str, file_system: FileSystem) -> None:
         except FileNotFoundError:
             continue
         size = file_system.size(file.fd)
-        if (bytes_max is not None and size > bytes_max) or (size and file_system.read_some(file.fd, len(start), 0) != start):
+        is_longer = bytes_max is not None and size > bytes_max
+        if is_longer or (size and file_system.read_some(file.fd, len(start), 0) != start):
             place = os.path.join(path, name)
             raise ValueError(f"{place} is not ours and would be overwritten: give the dict a directory of its own")
 

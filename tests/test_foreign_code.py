@@ -251,10 +251,10 @@ def test_a_durable_dict_overwrites_nothing_of_others(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="is not ours and would be overwritten"):
             ThermalDict.open(place)
         assert [(path.name, path.read_text()) for path in place.iterdir()] == [(name, "precious text, not ours")]
-    with pytest.raises(FileNotFoundError, match="no durable dict is kept here"):
-        spectral_alloc.verify(tmp_path)
     torn = tmp_path / "torn"
     torn.mkdir()
+    with pytest.raises(FileNotFoundError, match="no durable dict is kept here"):
+        spectral_alloc.verify(torn)
     (torn / "lock").write_bytes(b"12345")
     with ThermalDict.open(torn) as subject:
         subject["a"] = 1
