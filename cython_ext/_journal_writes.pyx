@@ -7,7 +7,7 @@ Nouns: those of _journal.pyx; a *Write* is a write of durability="always" that i
 
 Invariants:
   1. A write is noted before anything that can fail follows its change; one that fails before has changed nothing.
-  2. Between the look-up of a cell, its note and its change no foreign code runs.
+  2. Between the note of a cell and its change no foreign code runs; what ran before has not deleted it.
   3. pending has, for each key, the newest Write; its `old` is what the key has if all others of the chain fail or are settled.
 
 Threads: the GIL. Cost: beside the note one look-up; for "always" one object more.
@@ -133,12 +133,16 @@ cdef class WritingJournal(JournalCore):
         cdef Cell spare = Cell.__new__(Cell)
         cdef PyObject *found = PyDict_SetDefault(core, key, spare)
         cdef object raw = None
+        cdef Cell cell
         if found != <PyObject *>spare and type(<object>found) is Cell:
-            self.note(core, key, <Cell>found)
+            cell = <Cell>found  # held: to ask for its own key may run the keys' code, which may delete it
+            self.note(core, key, cell)
+            if cell.core.state == SA_DETACHED:
+                return self.put(core, key, value, write)
             if write is not None:
-                self.enlist(write, <Cell>found, value)
+                self.enlist(write, cell, value)
             core.holds_containers |= sa_is_container(value)
-            return self.ledger.replace(<Cell>found, value)
+            return self.ledger.replace(cell, value)
         try:
             if found != <PyObject *>spare:
                 raw = <object>found

@@ -22,13 +22,14 @@ from spectral_alloc.generated_blocks import GENERATED_AXIS, GeneratedBlocks, axi
 from spectral_alloc.generative_space import GenerativeSpace
 from spectral_alloc.governor import governor
 from spectral_alloc.heat import FREQUENCY_PER_DOUBLING
-from spectral_alloc.memory_arguments import item_bytes, lengths_of, redundancy_of, whole
+from spectral_alloc.memory_arguments import item_bytes, redundancy_of, whole
 from spectral_alloc.memory_disk import scrub
 from spectral_alloc.memory_rest import AUTO, COLD, HOT, WARM, demote, rest, settle
 from spectral_alloc.memory_stats import RESIDENCY_OF_BLOCK, MemoryStats, gather
 from spectral_alloc.memory_tiers import STEP_BYTES, MemoryTiers
 from spectral_alloc.memory_touch import memory_array
 from spectral_alloc.residency import Residency
+from spectral_alloc.space_touch import shape_of
 from spectral_alloc.spectrum import Spectrum, zeros
 from spectral_alloc.stripes import ScrubReport, Stripes
 from spectral_alloc.units import BYTES_MAX, format_bytes, parse_bytes
@@ -230,7 +231,7 @@ class SpectralMemory(HeapCore):
         kind = np.dtype(dtype)
         if kind.hasobject:
             raise ValueError(f"a block holds bytes, not Python objects: dtype {kind} cannot lie in one")
-        lengths = None if shape is None else lengths_of(shape)
+        lengths = None if shape is None else shape_of(shape)
         view = self.view(address)
         size = view.nbytes
         if lengths is None:

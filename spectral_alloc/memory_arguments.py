@@ -1,11 +1,10 @@
-"""What the settings and shapes that a SpectralMemory is given become, and what is said of those that are none.
+"""What the settings that a SpectralMemory is given become, and what is said of those that are none.
 
 Its compiled part has the like for sizes, offsets and addresses in _heap_arguments.pxd.
 
-Cost: O(1), or the length of a shape. Threads: stateless.
+Cost: O(1). Threads: stateless.
 """
 
-from collections.abc import Sequence
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from spectral_alloc.stripes import PARITY_MAX
 
-__all__ = ["item_bytes", "lengths_of", "redundancy_of", "whole"]
+__all__ = ["item_bytes", "redundancy_of", "whole"]
 
 
 def whole(number: SupportsIndex, name: str) -> int:
@@ -35,19 +34,6 @@ def redundancy_of(redundancy: SupportsIndex) -> int:
     if not 0 <= count <= PARITY_MAX:
         raise ValueError(f"redundancy must be 0 to {PARITY_MAX} parity shards, not {redundancy!r}")
     return count
-
-
-def lengths_of(shape: SupportsIndex | Sequence[SupportsIndex]) -> tuple[int, ...]:
-    """A shape, or the only length of one, as a tuple of lengths."""
-    lengths: Any = shape
-    try:
-        return (index(lengths),)
-    except TypeError:
-        pass
-    try:
-        return tuple(index(length) for length in lengths)
-    except TypeError:
-        raise TypeError(f"shape must be an int or a sequence of them, not {shape!r}") from None
 
 
 def item_bytes(kind: "np.dtype[Any]") -> int:

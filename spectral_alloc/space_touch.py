@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Sequence
+from operator import index
 from typing import Any, SupportsIndex
 
 import numpy
@@ -133,9 +134,16 @@ def owners(overlay: Overlay) -> list[Any]:
 
 
 def shape_of(shape: SupportsIndex | Sequence[SupportsIndex]) -> tuple[int, ...]:
-    """A shape as a tuple of lengths. Errors: TypeError, IndexError for what is none."""
-    lengths = shape if isinstance(shape, Sequence) else (shape,)
-    return tuple(as_word(length, "a length") for length in lengths)
+    """A shape, or the only length of one, as a tuple of lengths. Errors: TypeError, IndexError for what is none."""
+    lengths: Any = shape
+    try:
+        whole = [index(lengths)]
+    except TypeError:
+        try:
+            whole = [index(length) for length in lengths]
+        except TypeError:
+            raise TypeError(f"shape must be an int or a sequence of them, not {shape!r}") from None
+    return tuple(as_word(length, "a length") for length in whole)
 
 
 def space_array(

@@ -34,7 +34,8 @@ tests=(
     tests/test_dict_behaviour.py tests/test_garbage_collection.py tests/test_governor.py tests/test_residency.py tests/test_heat.py
     tests/test_memory.py tests/test_memory_disk.py tests/test_generated_blocks.py tests/test_memory_threads.py tests/test_heap_placement.py tests/test_parity.py
     tests/test_generator.py tests/test_generative_space.py tests/test_permutation.py tests/test_space_edits.py
-    tests/test_edit_log*.py tests/test_page_store.py tests/test_touch.py tests/test_touch_stress.py tests/foreign tests/stateful
+    tests/test_foreign_code.py tests/test_durable_edits.py tests/test_durable_writes.py tests/test_memory_arguments.py tests/test_memory_limit.py
+    tests/test_edit_log*.py tests/test_edit_file.py tests/test_page_store.py tests/test_touch.py tests/test_touch_stress.py tests/foreign tests/stateful
 )
 [ $# = 0 ] || tests=("$@")
 

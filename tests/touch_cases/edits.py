@@ -7,6 +7,7 @@ import threading
 import warnings
 
 import numpy
+from racing import race
 
 from spectral_alloc import GenerativeSpace, touch
 from spectral_alloc.space_touch import owners
@@ -319,14 +320,7 @@ def case_arrays_come_and_go_beside_edits() -> None:
             if array[5] < first or array[700] != 0.5:
                 wrong.append((first, array[5], array[700]))
 
-    threads = [threading.Thread(target=edit, args=(place,)) for place in (5, 6)]
-    threads += [threading.Thread(target=make) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    stop.wait(1.0)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    race([lambda: edit(5), lambda: edit(6), make, make], stop)
     assert wrong == []
     assert space[700] == 0.5
     assert kept[5] == space[5]
